@@ -5,8 +5,8 @@ facts known at ``t``. Arrays are float64 and C-contiguous; a bar that does not e
 
 Funding is booked to the bar that closes at the settlement's stamp: ``funding[t]`` is the sum of the rates settled in
 (open, close] of the bar known at ``t``. A position taken at the close ``t`` first pays row ``t + 1``. The settlement
-stamped ``t`` is published after ``t`` (seconds to minutes later), so a :class:`View` as of ``t`` shows settlements up to
-the row before: a decision at the close never uses it, although whoever held the bar pays it.
+stamped ``t`` is published after ``t`` (seconds to minutes later), so a :class:`View` as of ``t`` shows settlements up
+to the row before: a decision at the close never uses it, although whoever held the bar pays it.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ class View:
     @property
     def tradable(self) -> BoolArray:
         """Coins that may be held from this close on, shape (N,)."""
-        return self._panel.universe[-1]
+        return np.asarray(self._panel.universe[-1])
 
     @property
     def log_return(self) -> FloatArray:
