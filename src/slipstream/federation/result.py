@@ -80,6 +80,8 @@ class FederationResult:
         total_equity_usd: (T,) the account.
         capital_usd: (T, P) the grant in force over the hour that ends at each row (row 0: zero).
         track: (T, P) growth of one unit of granted capital, 1.0 at row 0, flat while a pod has no grant.
+        shadow_track: (T, P) the same for each pod's shadow book, which trades an equal share of the account whatever
+            the grant: the pod on its own, seen all the way through.
         total_track: (T,) account equity over initial capital.
         decision_ms: (K,) decision times.
         weights: (K, P) granted fraction of account equity.
@@ -89,6 +91,7 @@ class FederationResult:
         trades: every trade.
         netting: what crossing inside the account would have saved.
         funding_missing: settlements due on a held position and not recorded (charged 0).
+        failed_allocations: cycles in which the programme was not solved and the grants were kept.
         delisted: (time_ms, pod, coin) of positions closed because a coin's data ended.
         accounting_max_error: largest gap, over rows, pods and total, between a ledger's change and the sum of its
             P&L parts, as a fraction of initial capital.
@@ -105,6 +108,7 @@ class FederationResult:
     total_equity_usd: FloatArray = field(repr=False)
     capital_usd: FloatArray = field(repr=False)
     track: FloatArray = field(repr=False)
+    shadow_track: FloatArray = field(repr=False)
     total_track: FloatArray = field(repr=False)
     decision_ms: IntArray = field(repr=False)
     weights: FloatArray = field(repr=False)
@@ -114,6 +118,7 @@ class FederationResult:
     trades: Trades = field(repr=False)
     netting: NettingSaving
     funding_missing: int
+    failed_allocations: int
     delisted: tuple[tuple[int, int, int], ...]
     accounting_max_error: float
     causality: CausalityCheck

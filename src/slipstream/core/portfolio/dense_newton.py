@@ -1,0 +1,134 @@
+"""The rebalance with a dense covariance: the dual Newton method without factors.
+
+A dense S is split into ``P + diag(D)`` with P positive semidefinite and D as large as a Cholesky factorisation allows.
+The dual then prices the joint half by a portfolio z of its own: coin i sees the slope ``(P z)_i``, and at the optimum
+z is w. The Newton system is N + m + 1 wide, but a coin that does not trade decides its own row at once, so only the
+trading coins are solved for:
+
+    (diag(1/h) + P_AA) dz_A + E_A d(nu, mu) = r_A / h - P_AI r_I,    dz_I = r_I,    r = w - z,
+
+bordered by the m + 1 rows ``E_A' dz_A = E_A' r_A - miss``. Large blocks go to LAPACK, so array code is at its best here.
+
+Source: the dual of :mod:`slipstream.core.portfolio.dual_newton` with ``u`` written as ``F'z``; Schur complement on the
+trading coins.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from slipstream.core.panel import FloatArray
+from slipstream.core.portfolio.dual_newton_arrays import CoinAnswers, Coins, Solved, coins_at, off_span, rounds
+from slipstream.core.portfolio.inputs import PortfolioInputError, orthonormal_columns
+
+_SHARES = (0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 1e-4, 1e-5, 1e-6)
+"""Shares of a coin's variance tried as its own; a well-estimated covariance passes one of the first three."""
+
+
+@dataclass(frozen=True, eq=False)
+class DenseCoupling:
+    """Covariance ``joint + diag(weight)``: s is a portfolio z, shape (N,)."""
+
+    joint: FloatArray
+    weight: FloatArray
+    neutral: FloatArray
+
+    @property
+    def width(self) -> int:
+        return len(self.weight)
+
+    def start(self, w: FloatArray) -> FloatArray:
+        return w.copy()
+
+    def slopes(self, s: FloatArray) -> FloatArray:
+        slopes: FloatArray = self.joint @ s
+        return slopes
+
+    def quadratic(self, s: FloatArray) -> float:
+        return 0.5 * float(s @ (self.joint @ s))
+
+    def gradient(self, s: FloatArray, w: FloatArray) -> FloatArray:
+        gradient: FloatArray = self.joint @ (w - s)
+        return gradient
+
+    def mismatch(self, s: FloatArray, w: FloatArray) -> float:
+        return 2.0 * self.quadratic(w - s)
+
+    def variances(self) -> FloatArray:
+        variances: FloatArray = np.diag(self.joint) + self.weight
+        return variances
+
+    def step(self, x: FloatArray, w: FloatArray, h: FloatArray, grad: FloatArray, reg: FloatArray) -> FloatArray:
+        n = self.width
+        trades, rests = np.flatnonzero(h), np.flatnonzero(h == 0.0)
+        r = w - x[:n]
+        border = np.column_stack([self.neutral, np.sign(w)])[trades]
+        block = self.joint[np.ix_(trades, trades)]
+        block[np.diag_indices_from(block)] += 1.0 / h[trades]
+        right = r[trades] / h[trades] - self.joint[np.ix_(trades, rests)] @ r[rests]
+        solved = np.linalg.solve(block, np.column_stack([right, border]))
+        schur = border.T @ solved[:, 1:]
+        schur[np.diag_indices_from(schur)] += reg
+        need = border.T @ (solved[:, 0] - r[trades]) + grad[n:]
+        prices = np.linalg.solve(schur, need)
+        if prices[-1] < -x[-1]:
+            prices[-1] = -x[-1]
+            prices[:-1] = np.linalg.solve(schur[:-1, :-1], need[:-1] - schur[:-1, -1] * prices[-1])
+        step = np.empty(n + len(prices))
+        step[rests] = r[rests]
+        step[trades] = solved[:, 0] - solved[:, 1:] @ prices
+        step[n:] = prices
+        return step
+
+
+def split(S: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """``(P, D)`` with ``S = P + diag(D)``, P positive semidefinite and D >= 0; D = 0 for a singular S.
+
+    Raises:
+        PortfolioInputError: S is not positive semidefinite (least eigenvalue below -1e-8 of the mean variance).
+    """
+    own = np.diag(S)
+    for share in _SHARES:
+        rest = S - np.diag(share * own)
+        try:
+            np.linalg.cholesky(rest)
+        except np.linalg.LinAlgError:
+            continue
+        return rest, share * own
+    mean = float(own.mean())
+    values, vectors = np.linalg.eigh(S)
+    if values[0] < -1e-8 * max(mean, float(np.abs(values).max())):
+        raise PortfolioInputError(
+            f"S is not positive semidefinite (least eigenvalue {values[0]:.3g}, mean variance {mean:.3g}); "
+            "repair the estimate or use a FactorCovariance"
+        )
+    # Negative eigenvalues here are rounding; left in, the dual bound would not be a bound.
+    clean = (vectors * np.maximum(values, 0.0)) @ vectors.T
+    return 0.5 * (clean + clean.T), np.zeros(len(S))
+
+
+def solve(
+    alpha: FloatArray,
+    B: FloatArray,
+    S: FloatArray,
+    costs: FloatArray,
+    box: FloatArray,
+    L: float,
+    gamma: float,
+    max_iter: int,
+    target: float,
+    answers: CoinAnswers = coins_at,
+) -> Solved:
+    """One rebalance with a dense covariance; the other arguments and the result as :func:`dual_newton.solve`.
+
+    ``answers`` is the scalar problem of all coins: array code, or its compiled equal.
+
+    Raises:
+        PortfolioInputError: S is not positive semidefinite.
+    """
+    neutral = orthonormal_columns(B)
+    joint, own = split(gamma * S)
+    coins = Coins(off_span(alpha, neutral), costs, box, L, answers)
+    return rounds(coins, DenseCoupling(joint, own, neutral), float(np.abs(alpha).max()), max_iter, target)

@@ -1,0 +1,153 @@
+"""``slipstream data``: what a user types, sees, and gets back as an exit code."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+
+import numpy as np
+import polars as pl
+import pytest
+
+from slipstream.cli.errors import run
+from slipstream.cli.main import app
+from slipstream.lake import load_panel
+
+REAL = "data/hourly/hyperliquid_perps_1h.parquet"
+
+
+@pytest.fixture
+def call(capsys):
+    """Run a command; returns (exit code, standard output, standard error)."""
+
+    def run_command(*arguments: object) -> tuple[int, str, str]:
+        code = run(app, ["data", *(str(argument) for argument in arguments)])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run_command
+
+
+def test_import_says_what_it_did_and_the_lake_is_used_like_the_file(call, make_candles, write, tmp_path):
+    file, lake = write(make_candles()), tmp_path / "lake"
+    code, out, _ = call("import", file, "--lake", lake)
+    assert code == 0
+    assert "0 -> 216 rows, 0 corrected, candles from 2025-01-01 00:00 to 2025-01-03 23:00 UTC; 1 months written" in out
+    np.testing.assert_array_equal(load_panel(lake).close, load_panel(file).close)
+
+
+def test_status_counts_what_is_missing(call, make_candles, write):
+    frame = make_candles(("BTC", "ETH"))
+    row = pl.int_range(pl.len())
+    holed = frame.with_columns(funding=pl.when(row == 30).then(None).otherwise("funding")).filter(row != 100)
+    code, out, _ = call("status", "--data", write(holed), "--json")
+    assert code == 0
+    btc, eth = json.loads(out)["coins"]
+    assert (btc["coin"], btc["bars"], btc["gap_bars"], btc["funding_missing"]) == ("BTC", 72, 0, 2)
+    assert (eth["coin"], eth["bars"], eth["gap_bars"]) == ("ETH", 71, 1)
+
+
+def test_status_of_the_real_file_shows_lives_and_the_months_they_cover(call, shared):
+    code, out, _ = call("status", "--data", shared / REAL)
+    assert code == 0
+    assert "60 coins, 278945 hourly bars" in out
+    rows = {
+        line.split()[0]: line.split()[1]
+        for line in out.splitlines()
+        if line.split()[1:] and set(line.split()[1]) <= set("█▓░·")
+    }
+    assert len(rows) == 60
+    assert rows["BTC"] == "▓███████"
+    assert rows["LAYER"] == "······░█"
+    assert rows["RLB"] == "▓██████░"
+
+
+def test_check_returns_one_for_errors_and_zero_for_warnings(call, make_candles, write, with_value):
+    bad = write(with_value(make_candles(), 5, "close", -1.0), "bad.parquet")
+    code, out, _ = call("check", "--data", bad)
+    assert code == 1
+    assert "impossible price" in out
+    odd = write(make_candles().filter(pl.int_range(pl.len()) != 5), "odd.parquet")
+    code, out, _ = call("check", "--data", odd, "--json")
+    assert code == 0
+    body = json.loads(out)
+    assert (body["errors"], body["warnings"]) == (0, len(body["findings"]))
+    assert body["findings"][0]["fault"] == "gap"
+
+
+def test_check_of_a_file_that_cannot_be_read_at_all_ends_with_two(call, tmp_path):
+    code, out, err = call("check", "--data", tmp_path / "nothing.parquet")
+    assert (code, out) == (2, "")
+    assert "no such file" in err
+
+
+def test_export_writes_wide_files_on_the_utc_grid(call, make_candles, write, tmp_path):
+    file = write(make_candles())
+    code, _, _ = call("export", "--data", file, "--interval", "4h", "--out", tmp_path / "out")
+    assert code == 0
+    assert sorted(entry.name for entry in (tmp_path / "out").iterdir()) == [
+        "funding_sum_4h.csv",
+        "log_returns_4h.csv",
+        "volume_usd_4h.csv",
+    ]
+    returns = pl.read_csv(tmp_path / "out/log_returns_4h.csv")
+    assert returns.columns == ["known_at", "BTC", "ETH", "kPEPE"]
+    assert returns["known_at"][:2].to_list() == ["2025-01-01T04:00:00Z", "2025-01-01T08:00:00Z"]
+    close = make_candles(("BTC",))["close"]
+    assert returns["BTC"][0] is None
+    assert returns["BTC"][1] == pytest.approx(np.log(close[7] / close[3]), rel=1e-14)
+    funding = pl.read_csv(tmp_path / "out/funding_sum_4h.csv")
+    assert funding["BTC"][0] == pytest.approx(5e-5)
+    assert funding["BTC"][-1] is None, "the settlement at the last close is in no file yet"
+
+
+def test_exported_returns_over_a_gap_add_up_to_the_whole_move(call, make_candles, write, tmp_path):
+    frame = make_candles(("BTC", "ETH"))
+    moment = pl.col("ts").dt.hour().is_between(9, 10) & (pl.col("ts").dt.day() == 2) & (pl.col("coin") == "BTC")
+    call("export", "--data", write(frame.filter(~moment)), "--out", tmp_path)
+    returns = pl.read_csv(tmp_path / "log_returns_4h.csv")
+    absent = returns.filter(pl.col("BTC").is_null())["known_at"].to_list()
+    assert absent == ["2025-01-01T04:00:00Z", "2025-01-02T12:00:00Z"]
+    close = frame.filter(pl.col("coin") == "BTC")["close"]
+    assert returns["BTC"].sum() == pytest.approx(np.log(close[71] / close[3]), rel=1e-12)
+
+
+def test_exported_cells_are_empty_outside_a_coins_life(call, make_candles, write, tmp_path):
+    late = make_candles(("ETH",), hours=24, start=datetime.fromisoformat("2025-01-02T00:00:00Z"))
+    call("export", "--data", write(pl.concat([make_candles(("BTC",)), late])), "--interval", "1d", "--out", tmp_path)
+    for name in ("funding_sum", "volume_usd"):
+        column = pl.read_csv(tmp_path / f"{name}_1d.csv")["ETH"]
+        assert [column[0], column[2]] == [None, None]
+
+
+@pytest.mark.parametrize("interval", ["4", "h", "0h", "90m", "-4h"])
+def test_an_interval_that_cannot_be_read_ends_with_two_and_writes_nothing(
+    call, make_candles, write, tmp_path, interval
+):
+    code, _, err = call("export", "--data", write(make_candles()), f"--interval={interval}", "--out", tmp_path / "out")
+    assert code == 2
+    assert "such as 1h, 4h or 1d" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_export_cut_short_leaves_the_old_files(call, make_candles, write, tmp_path, monkeypatch):
+    file, out = write(make_candles()), tmp_path / "out"
+    call("export", "--data", file, "--out", out)
+    before = {entry.name: entry.read_bytes() for entry in out.iterdir()}
+
+    def interrupted(self, stream, **_options):
+        stream.write(b"known_at,BTC\n2025-")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pl.DataFrame, "write_csv", interrupted)
+    longer = write(make_candles(hours=96), "b.parquet")
+    code, _, _ = call("export", "--data", longer, "--out", out)
+    assert code == 130
+    assert {entry.name: entry.read_bytes() for entry in out.iterdir()} == before
+
+
+@pytest.mark.parametrize("command", ["import", "status", "check", "export"])
+def test_every_command_explains_itself_with_an_example(call, command):
+    code, out, _ = call(command, "--help")
+    assert code == 0
+    assert f"slipstream data {command}" in " ".join(out.split())
