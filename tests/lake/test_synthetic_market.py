@@ -16,7 +16,7 @@ from slipstream.core.panel import HOUR_MS, to_ms
 from slipstream.lake.synthetic import SyntheticConfig, SyntheticConfigError, SyntheticMarket, synthetic_market
 from slipstream.lake.synthetic_processes import BASE_FUNDING_PER_HOUR, bar_extremes, stationary_ar1, venue_funding
 
-BARS = ("open", "high", "low", "close", "volume_usd", "funding")
+BARS = ("open", "high", "low", "close", "volume_usd")
 WHOLE_LIVES = SyntheticConfig(late_listings=0.0, delistings_per_year=0.0)
 NOTHING_PLANTED = replace(WHOLE_LIVES, momentum_strength=0.0, funding_carried_by_price=0.0)
 
@@ -45,6 +45,11 @@ def slope(y: np.ndarray, x: np.ndarray) -> tuple[float, float]:
     y, x = y.ravel(), x.ravel()
     estimate = float(x @ y / (x @ x))
     return estimate, float(np.sqrt(((y - estimate * x) ** 2) @ x**2) / (x @ x))
+
+
+def settled(market: SyntheticMarket) -> np.ndarray:
+    """Funding of the bars that exist, NaN elsewhere, shape (T, N)."""
+    return np.where(np.isnan(market.panel.close), np.nan, market.panel.funding)
 
 
 def autocorrelation(values: np.ndarray, lag: int) -> float:
@@ -136,13 +141,13 @@ def test_funding_is_base_to_the_last_bit_inside_the_band_and_the_published_formu
 
 
 def test_funding_rests_at_the_base_rate_and_leaves_it_on_both_sides(year):
-    funding = year.panel.funding[~np.isnan(year.panel.funding)]
+    funding = settled(year)[~np.isnan(settled(year))]
     assert 0.5 < np.mean(funding == 1.25e-5) < 0.7
     assert 0.1 < np.mean(funding < 1.25e-5) < 0.3
     assert 0.1 < np.mean(funding > 1.25e-5) < 0.3
     assert np.abs(funding).max() <= 0.04
-    assert 0.78 < median_autocorrelation(year.panel.funding, 1) < 0.92
-    assert 0.35 < median_autocorrelation(year.panel.funding, 24) < 0.55
+    assert 0.78 < median_autocorrelation(settled(year), 1) < 0.92
+    assert 0.35 < median_autocorrelation(settled(year), 24) < 0.55
 
 
 @pytest.mark.parametrize("half_life_hours", [12.0, 36.0])
@@ -157,9 +162,9 @@ def test_the_decay_of_funding_shows_the_half_life_of_the_premium(half_life_hours
 
     market = synthetic_market(config)
     assert measured_hours(market.truth.premium) == pytest.approx(half_life_hours, rel=0.12)
-    assert 0.72 < measured_hours(market.panel.funding) / half_life_hours < 1.05
+    assert 0.72 < measured_hours(settled(market)) / half_life_hours < 1.05
     wide = synthetic_market(replace(config, premium_vol=6e-3))
-    assert measured_hours(wide.panel.funding) == pytest.approx(half_life_hours, rel=0.12)
+    assert measured_hours(settled(wide)) == pytest.approx(half_life_hours, rel=0.12)
     assert wide.truth.premium_half_life_hours == half_life_hours
 
 
@@ -260,6 +265,8 @@ def test_every_market_is_a_sound_panel(coins, hours, seed, late, rate):
     alive = (rows >= truth.listing_row) & (rows < truth.delisting_row)
     for name in BARS:
         assert np.array_equal(np.isfinite(getattr(panel, name)), alive), name
+    assert np.isfinite(panel.funding).all()
+    assert (panel.funding[~alive] == 0.0).all()
     assert alive.any(axis=0).all()
     assert (truth.listing_row > 0).sum() == round(late * coins)
     assert (panel.high >= np.maximum(panel.open, panel.close))[alive].all()
@@ -326,7 +333,7 @@ def test_the_default_market_resembles_the_recording(year, shared):
     real_cluster = lagged.group_by("coin").agg(pl.corr("size", "before"))["size"].median()
     assert median_autocorrelation(np.abs(bar_log_returns(year)), 1) == pytest.approx(real_cluster, abs=0.1)
     funding = recording["funding"].drop_nulls().to_numpy()
-    ours = year.panel.funding[~np.isnan(year.panel.funding)]
+    ours = settled(year)[~np.isnan(settled(year))]
     assert np.mean(ours == 1.25e-5) == pytest.approx(np.mean(funding == 1.25e-5), abs=0.08)
     for quantile in (0.05, 0.95):
         assert np.quantile(ours, quantile) == pytest.approx(np.quantile(funding, quantile), rel=0.35)
@@ -338,7 +345,7 @@ def test_the_default_market_resembles_the_recording(year, shared):
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_another_market():
     config = SyntheticConfig(coins=5, hours=900)
     first, again, other = (synthetic_market(c) for c in (config, replace(config), replace(config, seed=43)))
-    for name in (*BARS, "universe", "known_at_ms"):
+    for name in (*BARS, "funding", "universe", "known_at_ms"):
         assert getattr(first.panel, name).tobytes() == getattr(again.panel, name).tobytes(), name
     for item in fields(first.truth):
         one, two = getattr(first.truth, item.name), getattr(again.truth, item.name)

@@ -101,7 +101,9 @@ def index_ms(frame: pd.DataFrame, name: str) -> IntArray:
     import pandas as pd
 
     if frame.shape[0] < 2 or frame.shape[1] < 1:
-        raise FrameError(f"{name}: {frame.shape[0]} rows of {frame.shape[1]} coins; at least two rows of one are needed")
+        raise FrameError(
+            f"{name}: {frame.shape[0]} rows of {frame.shape[1]} coins; at least two rows of one are needed"
+        )
     if not isinstance(frame.index, pd.DatetimeIndex):
         raise FrameError(f"{name}: the index holds {frame.index.dtype}, not times; label rows by known-at")
     if frame.columns.has_duplicates:
@@ -115,7 +117,9 @@ def index_ms(frame: pd.DataFrame, name: str) -> IntArray:
     if len(wrong):
         row = int(wrong[0]) + 1
         fault = "is there twice" if times[row] == times[row - 1] else "comes before the row above it"
-        raise FrameError(f"{name}: row {row}, {_at(int(times[row]))}, {fault}; sort the rows by known-at and keep one each")
+        raise FrameError(
+            f"{name}: row {row}, {_at(int(times[row]))}, {fault}; sort the rows by known-at and keep one each"
+        )
     return times
 
 
@@ -152,7 +156,7 @@ def cells(frame: pd.DataFrame, name: str) -> FloatArray:
 
 
 def unpadded(returns: FloatArray) -> FloatArray:
-    """Returns with each column's leading zeros (and NaN) as NaN, shape (T, N): before its first move a coin is unseen."""
+    """Returns with each column's leading zeros as NaN, shape (T, N): before its first move a coin is unseen."""
     moved = np.maximum.accumulate(np.nan_to_num(returns) != 0.0, axis=0)
     return np.where(moved, returns, np.nan)
 
@@ -174,7 +178,9 @@ def _companion(frame: pd.DataFrame, coins: tuple[str, ...], grid: IntArray, step
             "export both with the same --interval"
         )
     if (times[0] - grid[0]) % step:
-        raise FrameError(f"{name}: its first row, {_at(int(times[0]))}, lies off the returns' grid of {step / HOUR_MS:g} h")
+        raise FrameError(
+            f"{name}: its first row, {_at(int(times[0]))}, lies off the returns' grid of {step / HOUR_MS:g} h"
+        )
     shared = tuple(coin for coin in coins if coin in set(map(str, frame.columns)))
     if not shared:
         raise FrameError(f"{name}: no column is named as a coin of the returns; names are case-sensitive")
@@ -183,9 +189,7 @@ def _companion(frame: pd.DataFrame, coins: tuple[str, ...], grid: IntArray, step
     return out
 
 
-def _on_grid(
-    frame: pd.DataFrame, coins: tuple[str, ...], times: IntArray, grid: IntArray, name: str
-) -> FloatArray:
+def _on_grid(frame: pd.DataFrame, coins: tuple[str, ...], times: IntArray, grid: IntArray, name: str) -> FloatArray:
     """Cells of the coins at the grid's times, shape (G, N); NaN where the frame has no row."""
     values = cells(frame, name)
     place = {str(column): index for index, column in enumerate(frame.columns)}

@@ -229,7 +229,10 @@ def _panel(
     variance: FloatArray,
     funding: FloatArray,
 ) -> Panel:
-    """Bars around the path of closes, NaN outside each coin's life; works in ``log_return`` and ``funding``."""
+    """Bars around the path of closes; outside a coin's life there is no bar and no funding is due.
+
+    Works in ``log_return`` and ``funding``.
+    """
     above, below = bar_extremes(rng, log_return, variance)
     volume_usd = _volume(rng, config, truth, above - below, variance)
     first_open = np.exp(_FIRST_PRICE_SPREAD * rng.standard_normal(config.coins))
@@ -247,10 +250,11 @@ def _panel(
     low = np.exp(below, out=below)
     low *= open_
     np.minimum(low, np.minimum(open_, close), out=low)
-    for values in (open_, high, low, close, volume_usd, funding):
+    bars = (open_, high, low, close, volume_usd)
+    for values, absent in (*((array, np.nan) for array in bars), (funding, 0.0)):
         for coin, (listed, delisted) in enumerate(zip(truth.listing_row, truth.delisting_row, strict=True)):
-            values[:listed, coin] = np.nan
-            values[delisted:, coin] = np.nan
+            values[:listed, coin] = absent
+            values[delisted:, coin] = absent
     width = max(3, len(str(config.coins)))
     return Panel.build(
         to_ms(config.start) + HOUR_MS * np.arange(1, config.hours + 1, dtype=np.int64),

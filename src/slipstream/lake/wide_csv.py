@@ -43,7 +43,9 @@ def read_wide_csv(path: str | Path) -> pd.DataFrame:
     _require_increasing(place, label, text[label], times)
     numbers = text.select(pl.col(coin).cast(pl.Float64, strict=False) for coin in coins)
     for coin in coins:
-        wrong = (text[coin].is_not_null() & numbers[coin].is_null()) | numbers[coin].is_infinite().fill_null(value=False)
+        wrong = (text[coin].is_not_null() & numbers[coin].is_null()) | numbers[coin].is_infinite().fill_null(
+            value=False
+        )
         if wrong.any():
             row = int(wrong.arg_true()[0])
             raise DataError(
@@ -60,7 +62,9 @@ def _cells(place: Path) -> pl.DataFrame:
         text = pl.read_csv(place, infer_schema=False)
     except (pl.exceptions.PolarsError, UnicodeDecodeError, OSError) as problem:
         reason = str(problem).splitlines()[0]
-        raise DataError(f"{place}: cannot be read as CSV ({reason}); write known_at and one column per coin") from problem
+        raise DataError(
+            f"{place}: cannot be read as CSV ({reason}); write known_at and one column per coin"
+        ) from problem
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DataError(f"{place} line 1: column {twice[0]} is there twice; keep one")

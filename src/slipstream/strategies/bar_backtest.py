@@ -7,23 +7,21 @@ unknown here, since a file of returns has none; impact is then 0 and the result 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from slipstream.core.backtest.ledger import FEES, FUNDING, IMPACT, PRICE, Fills, Ledger
+from slipstream.core.decision import Decide, NotEnoughHistory, checked_weights
 from slipstream.core.metrics import max_drawdown, sharpe_ratio, sharpe_standard_error
-from slipstream.core.panel import HOUR_MS, HOURS_PER_YEAR, FloatArray, IntArray, Panel, View, forward_fill, utc
+from slipstream.core.panel import HOUR_MS, HOURS_PER_YEAR, FloatArray, IntArray, Panel, forward_fill, utc
 from slipstream.core.portfolio.costs import MIN_ORDER_USD, MOSTLY_PASSIVE_FEE_BPS, CostAssumptions, impact_rate_usd
 from slipstream.core.signals.liquidity import average_daily_volume_usd, daily_volatility
 from slipstream.errors import SlipstreamError, UsageError
 
-Decide = Callable[[View], FloatArray]
 
-
-class BadDecision(SlipstreamError):
-    """A decision that cannot be traded; the message names time and coin."""
+class NothingTraded(SlipstreamError):
+    """No decision ever held anything."""
 
 
 class BookRuined(SlipstreamError):
@@ -130,8 +128,8 @@ def run_bar_backtest(
 ) -> BarBacktest:
     """Trade one decision function through a panel.
 
-    The run begins at the first decision that holds anything and is marked, not closed, at the last row. A decision is
-    sized on the equity known at it: the settlement stamped at its own close is published later and is left out.
+    The run begins at the first decision that holds anything, what comes before is warm-up; it is marked, not closed,
+    at the last row. A decision is sized on the equity known at it: the settlement stamped at its own close is published later and is left out.
 
     Args:
         panel: the market; history before the first decision is warm-up.
@@ -141,7 +139,9 @@ def run_bar_backtest(
 
     Raises:
         UsageError: the period does not fit the bars.
-        BadDecision: no decision ever holds anything, or one has the wrong shape, a NaN or a coin outside the universe.
+        BadDecision: a decision has the wrong shape, a NaN or a coin outside the universe.
+        NotEnoughHistory: a decision after the first position cannot be taken for want of data.
+        NothingTraded: no decision ever holds anything.
         BookRuined: equity fell to zero.
     """
     cfg = config or BarBacktestConfig()
@@ -150,16 +150,21 @@ def run_bar_backtest(
     view = panel.view()
     begun: int | None = None
     for k, row in enumerate(rows):
-        weights = _checked(decide(view.as_of(row)), view.as_of(row))
+        try:
+            weights = checked_weights(decide, view.as_of(row))
+        except NotEnoughHistory:
+            if begun is not None:
+                raise
+            continue
         if begun is None and not weights.any():
             continue
         begun = row if begun is None else begun
         book.trade(row, weights)
         book.carry(row, rows[k + 1] if k + 1 < len(rows) else panel.rows - 1)
     if begun is None:
-        raise BadDecision(
-            f"{panel.source}: no position was taken at any of {len(rows)} decisions; a coin needs 30 days of bars before "
-            "it may be held, and the strategy its own warm-up: give a longer file"
+        raise NothingTraded(
+            f"{panel.source}: no position was taken at any of {len(rows)} decisions; a coin needs 30 days of bars "
+            "before it may be held, and the strategy its own warm-up: give a longer file"
         )
     return book.result(begun)
 
@@ -171,19 +176,6 @@ def _decision_rows(panel: Panel, rebalance_hours: float) -> list[int]:
             f"rebalancing every {rebalance_hours:g} h does not fit bars of {panel.bar_hours} h; give a multiple of them"
         )
     return [int(row) for row in np.flatnonzero(panel.known_at_ms % step == 0) if row < panel.rows - 1]
-
-
-def _checked(answer: FloatArray, view: View) -> FloatArray:
-    weights = np.asarray(answer, dtype=np.float64)
-    moment = f"{utc(view.known_at_ms):%Y-%m-%d %H:%M} UTC"
-    if weights.shape != (len(view.coins),):
-        raise BadDecision(f"{moment}: weights have shape {weights.shape}; expected ({len(view.coins)},)")
-    wrong = ~np.isfinite(weights) | ((weights != 0.0) & ~view.tradable)
-    if wrong.any():
-        column = int(np.argmax(wrong))
-        why = "is not a number" if not np.isfinite(weights[column]) else "is outside the universe at that time"
-        raise BadDecision(f"{moment}: weight {weights[column]} for {view.coins[column]} {why}")
-    return weights
 
 
 class _Book:

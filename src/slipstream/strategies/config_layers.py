@@ -182,14 +182,18 @@ def _variables(strategy: str, environ: Mapping[str, str]) -> Iterator[tuple[str,
     import yaml
 
     mine = variable_prefix(strategy)
-    others = [prefix for slug in STRATEGY_REGISTRY if (prefix := variable_prefix(slug)) != mine and prefix.startswith(mine)]
+    others = [
+        prefix for slug in STRATEGY_REGISTRY if (prefix := variable_prefix(slug)) != mine and prefix.startswith(mine)
+    ]
     for name in sorted(environ):
         if not name.startswith(mine) or any(name.startswith(prefix) for prefix in others):
             continue
         try:
             value = yaml.safe_load(environ[name])
         except yaml.YAMLError as problem:
-            raise ConfigError(f"environment variable {name}: cannot be read ({' '.join(str(problem).split())})") from problem
+            raise ConfigError(
+                f"environment variable {name}: cannot be read ({' '.join(str(problem).split())})"
+            ) from problem
         *outer, last = name.removeprefix(mine).lower().split("__")
         layer: dict[str, Any] = {last: value}
         for level in reversed(outer):
@@ -226,7 +230,9 @@ def _nested(expected: Any) -> Any:
     """The schema below a key, or None for a plain value: keys of a section, or the value type of a free mapping."""
     if isinstance(expected, Mapping):
         return expected
-    if get_origin(expected) is Mapping or (isinstance(get_origin(expected), type) and issubclass(get_origin(expected), Mapping)):
+    if get_origin(expected) is Mapping or (
+        isinstance(get_origin(expected), type) and issubclass(get_origin(expected), Mapping)
+    ):
         return get_args(expected)[1]
     return None
 

@@ -281,9 +281,7 @@ def _simulate(
         for i in range(coins):
             held = units[0, i] * mark[row, i]
             target[0, i] = held if np.isnan(weights[k, i]) else weights[k, i] * equity[row]
-        notional, fee, impact = _trade(
-            units, cash, target, price[row], linear_rate, impact_rate, min_order_usd
-        )
+        notional, fee, impact = _trade(units, cash, target, price[row], linear_rate, impact_rate, min_order_usd)
         pnl[row + 1, 2] -= fee.sum()
         pnl[row + 1, 3] -= impact.sum()
         for i in range(coins):

@@ -22,7 +22,7 @@ import numpy as np
 from slipstream.core.backtest.config import BacktestConfig, BacktestInputError, moment_ms
 from slipstream.core.backtest.inputs import Inputs, read_inputs
 from slipstream.core.backtest.result import BacktestResult, Counts
-from slipstream.core.panel import FloatArray, utc
+from slipstream.core.panel import FloatArray, IntArray, utc
 from slipstream.core.portfolio.costs import MIN_ORDER_USD, TAKER_FEE_BPS, CostError, TransactionCostModel
 from slipstream.core.portfolio.covariance import FactorCovariance
 
@@ -74,6 +74,8 @@ def run_backtest(
     inputs = read_inputs(
         config, alpha_price, alpha_funding, beta, S, realized_returns, realized_funding, vol_scale, prices, sz_decimals
     )
+    if config.use_discrete_lots:
+        _require_lots(inputs, cost_model)
     first, last = _span(config, inputs)
     return _Run(config, inputs, _cost_model(config, cost_model, len(inputs.grid.assets)), first, last).result()
 
@@ -96,6 +98,30 @@ def _span(config: BacktestConfig, inputs: Inputs) -> tuple[int, int]:
             f"({config.end_date}). Give a longer history or a smaller min_history_hours"
         )
     return first, last
+
+
+def _require_lots(inputs: Inputs, model: TransactionCostModel | None) -> None:
+    if (inputs.prices is None) != (inputs.lot_decimals is None):
+        raise BacktestInputError("whole lots need prices and sz_decimals together, or neither")
+    if inputs.prices is None and model is not None and not (model.min_trade_size > 0.0).all():
+        asset = inputs.grid.assets[int(np.argmin(model.min_trade_size))]
+        raise BacktestInputError(
+            f"whole lots of {asset} have no size: give prices and sz_decimals, or a min_trade_size above 0"
+        )
+
+
+def _require_forecasts(inputs: Inputs, rows: IntArray, last: int) -> None:
+    """A forecast table on another clock than the decisions must not pass for a strategy that stays in cash."""
+    if np.isfinite(inputs.alpha[rows]).any():
+        return
+    elsewhere = np.flatnonzero(np.isfinite(inputs.alpha[rows[0] : last + 1]).any(axis=1))
+    if len(elsewhere):
+        stamp = utc(int(inputs.grid.time_ms[rows[0] + elsewhere[0]]))
+        raise BacktestInputError(
+            f"no forecast falls on a decision: decisions are at {utc(int(inputs.grid.time_ms[rows[0]])):%Y-%m-%d %H:%M}"
+            f" UTC and every H hours, alpha_price minus alpha_funding is known at {stamp:%Y-%m-%d %H:%M}. "
+            "Move start_date onto the forecasts"
+        )
 
 
 def _cost_model(config: BacktestConfig, model: TransactionCostModel | None, n: int) -> TransactionCostModel:
@@ -121,6 +147,7 @@ class _Run:
         self.config, self.inputs, self.model = config, inputs, model
         self.first, self.last = first, last
         self.rows = np.arange(first, last, inputs.bars_per_period)
+        _require_forecasts(inputs, self.rows, last)
         self.delay = round(config.fill_delay_hours / inputs.bar_hours)
         self.market: Market = Market.of_returns(inputs.returns[: last + 1], inputs.funding[: last + 1])
         self.book: Book = Book(
@@ -224,7 +251,7 @@ class _Run:
         """USD value of one lot of each coin at ``row``; NaN where its price is unknown."""
         inputs = self.inputs
         if inputs.prices is None or inputs.lot_decimals is None:
-            return np.where(self.model.min_trade_size > 0.0, self.model.min_trade_size, np.nan)
+            return self.model.min_trade_size
         price = np.where(inputs.prices[row] > 0.0, inputs.prices[row], np.nan)
         return np.asarray(10.0 ** (-inputs.lot_decimals.astype(np.float64)) * price)
 
@@ -272,5 +299,3 @@ def _prices(config: BacktestConfig, model: TransactionCostModel) -> Prices:
         impact_rate=model.impact_coef / np.sqrt(model.reference_capital),
         min_order_usd=least,
     )
-
-

@@ -23,8 +23,8 @@ from slipstream.core.panel import FloatArray
 from slipstream.core.portfolio.dual_newton_arrays import CoinAnswers, Coins, Solved, coins_at, off_span, rounds
 from slipstream.core.portfolio.inputs import PortfolioInputError, orthonormal_columns
 
-_SHARES = (0.3, 0.1, 0.03, 0.01, 3e-3, 1e-3, 1e-4, 1e-5, 1e-6)
-"""Shares of a coin's variance tried as its own; a well-estimated covariance passes one of the first three."""
+_SHARES = (0.05, 0.01, 1e-3, 1e-4, 1e-5, 1e-6)
+"""Shares of a coin's variance tried as its own; a well-estimated covariance passes one of the first two."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,12 +65,13 @@ class DenseCoupling:
         trades, rests = np.flatnonzero(h), np.flatnonzero(h == 0.0)
         r = w - x[:n]
         border = np.column_stack([self.neutral, np.sign(w)])[trades]
-        block = self.joint[np.ix_(trades, trades)]
-        block[np.diag_indices_from(block)] += 1.0 / h[trades]
-        right = r[trades] / h[trades] - self.joint[np.ix_(trades, rests)] @ r[rests]
+        rows = self.joint[trades]
+        block = rows[:, trades]
+        block.flat[:: len(trades) + 1] += 1.0 / h[trades]
+        right = r[trades] / h[trades] - rows[:, rests] @ r[rests]
         solved = np.linalg.solve(block, np.column_stack([right, border]))
         schur = border.T @ solved[:, 1:]
-        schur[np.diag_indices_from(schur)] += reg
+        schur.flat[:: len(reg) + 1] += reg
         need = border.T @ (solved[:, 0] - r[trades]) + grad[n:]
         prices = np.linalg.solve(schur, need)
         if prices[-1] < -x[-1]:

@@ -37,6 +37,7 @@ from slipstream.core.portfolio.newton_settings import (
     DUST,
     FALL,
     LEAST,
+    NEGLIGIBLE,
     RESOLUTION,
     ROUNDS,
     SPAN,
@@ -263,11 +264,15 @@ def maximise(
     box: FloatArray,
     L: float,
     size: float,
+    tiny: float,
     max_iter: int,
     w: FloatArray,
     h: FloatArray,
 ) -> int:
-    """Newton's method on the dual from x, which it moves; fills w and h and returns the number of steps."""
+    """Newton's method on the dual from x, which it moves; fills w and h and returns the number of steps.
+
+    ``tiny`` is an increase of the dual, in its own units, that is none.
+    """
     k = A.shape[1]
     grad, step, reg = np.empty(k + 1), np.empty(k + 1), np.empty(k + 1)
     trial, trial_grad = np.empty(k + 1), np.empty(k + 1)
@@ -301,7 +306,7 @@ def maximise(
             for j in range(k + 1):
                 end += trial_grad[j] * step[j]
             t *= min(0.7, max(0.05, slope / (slope - end))) if end < slope else 0.7
-        fine = fine + 1 if slope <= 1e-16 * abs(value) or t < 1e-12 else 0
+        fine = fine + 1 if slope <= 1e-16 * abs(value) + tiny or t < 1e-12 else 0
         value = new
         x[:], grad[:] = trial, trial_grad
         if fine == 2:
@@ -501,7 +506,7 @@ def solve(
     if left <= SPAN * steepest:
         price[:] = 0.0
     size, rho, last, resolution = scales(price, steepest, A, K, weight, costs, box, L)
-    proximal = False
+    proximal, tiny = False, NEGLIGIBLE * resolution
     extra, firm, pulled = np.zeros(n), weight.copy(), price.copy()
     for i in range(n):
         # Weak: neither risk nor impact bends the coin's objective within the reach of its box.
@@ -518,7 +523,7 @@ def solve(
             for i in range(n):
                 firm[i] = weight[i] + rho * extra[i]
                 pulled[i] = price[i] + rho * extra[i] * centre[i]
-        steps += maximise(x, pulled, A, K, firm, costs, box, L, size, max_iter - steps, w, h)
+        steps += maximise(x, pulled, A, K, firm, costs, box, L, size, tiny, max_iter - steps, w, h)
         snap(costs, box, DUST * size, w, h)
         settle(A, K, box, L, w, h)
         best[:] = w

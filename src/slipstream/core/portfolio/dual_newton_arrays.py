@@ -21,6 +21,7 @@ from slipstream.core.portfolio.newton_settings import (
     DUST,
     FALL,
     LEAST,
+    NEGLIGIBLE,
     RESOLUTION,
     ROUNDS,
     SPAN,
@@ -204,9 +205,9 @@ def sweep(
 
 
 def maximise(
-    coins: Coins, coupling: Coupling, weight: FloatArray, x: FloatArray, size: float, max_iter: int
+    coins: Coins, coupling: Coupling, weight: FloatArray, x: FloatArray, size: float, tiny: float, max_iter: int
 ) -> tuple[FloatArray, FloatArray, FloatArray, int]:
-    """Newton's method on the dual from x: (x, w, h, steps)."""
+    """Newton's method on the dual from x: (x, w, h, steps); an increase of ``tiny`` is none."""
     stiff = 1.0 / (weight + coins.costs[1] / np.sqrt(size) + 1e-300)
     scale = np.append(stiff @ coupling.neutral**2, stiff.sum())
     w, h, value, grad = sweep(coins, coupling, weight, x)
@@ -229,7 +230,7 @@ def maximise(
                 break
             end = float(trial_grad @ step)
             t *= min(0.7, max(0.05, slope / (slope - end))) if end < slope else 0.7
-        fine = fine + 1 if slope <= 1e-16 * abs(value) or t < 1e-12 else 0
+        fine = fine + 1 if slope <= 1e-16 * abs(value) + tiny or t < 1e-12 else 0
         x, value, grad = trial, new, trial_grad
         if fine == 2:
             return x, w, h, iteration + 1
@@ -316,11 +317,11 @@ def rounds(
         x = np.concatenate([coupling.start(centre), np.zeros(coupling.neutral.shape[1] + 1)])
     else:
         (x, centre), rho = start, last
-    steps, best = 0, None
+    steps, best, tiny = 0, None, NEGLIGIBLE * resolution
     for _ in range(ROUNDS if weak.any() else 1):
         extra = rho * weak
         pulled = replace(coins, price=coins.price + extra * centre)
-        x, w, h, taken = maximise(pulled, coupling, coupling.weight + extra, x, size, max_iter - steps)
+        x, w, h, taken = maximise(pulled, coupling, coupling.weight + extra, x, size, tiny, max_iter - steps)
         steps += taken
         centre, _h = settle(coupling.neutral, coins, size, w, h)
         best = certificate(coins, coupling, resolution, centre, x, steps)

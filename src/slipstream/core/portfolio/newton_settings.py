@@ -31,3 +31,6 @@ ROUNDS = 100
 
 RESOLUTION = 1e-5
 """Double precision over the certified gap of 1e-10, with room for a few roundings."""
+
+NEGLIGIBLE = 1e-14
+"""An increase of the dual below this fraction of the resolution is none: the last rounding of the last digit."""

@@ -1,9 +1,17 @@
-"""Hours to bars: the one place where a span in hours becomes a number of rows."""
+"""Horizons in hours: the standard ones of the trend score, and the one place where hours become a number of rows."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import Literal
+
+LOOKBACKS_HOURS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+
+Normalization = Literal["ewm", "rolling"]
+"""How the volatility behind a score is estimated."""
+Scale = Literal["sqrt", "none"]
+"""Whether a horizon's sum is divided by the root of its length."""
 
 
 class SpanDroppedWarning(UserWarning):

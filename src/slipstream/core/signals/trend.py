@@ -11,24 +11,20 @@ Source: time-series momentum, Moskowitz, Ooi and Pedersen (2012); horizon averag
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from numba import njit
 
 from slipstream.core.panel import FloatArray, View
 from slipstream.core.signals.ewm import ewm_std
-from slipstream.core.signals.spans import span_bars
+from slipstream.core.signals.spans import LOOKBACKS_HOURS, Normalization, Scale, span_bars
 from slipstream.core.signals.windows import rolling_std
+from slipstream.errors import UsageError
 
-LOOKBACKS_HOURS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 MIN_VOLATILITY_SPAN_HOURS = 128
 """No return is scaled by a volatility estimated over less than this."""
 MIN_PRESENT = 0.9
 """Share of a window's bars that must exist."""
-
-Normalization = Literal["ewm", "rolling"]
-Scale = Literal["sqrt", "none"]
 
 
 @njit(cache=True, nogil=True)
@@ -73,10 +69,16 @@ def trend_components(
 
     Returns:
         lookback in hours -> shape (T, N).
+
+    Raises:
+        UsageError: no lookback is as long as one bar.
     """
+    windows = span_bars(lookbacks_hours, bar_hours)
+    if not windows:
+        raise UsageError(f"no lookback is as long as one bar of {bar_hours:g} h; give longer ones")
     out: dict[float, FloatArray] = {}
     sigma_of: dict[int, FloatArray] = {}
-    for hours, window in span_bars(lookbacks_hours, bar_hours).items():
+    for hours, window in windows.items():
         span = max(1, int(max(hours, MIN_VOLATILITY_SPAN_HOURS) // bar_hours))
         if span not in sigma_of:
             estimate = ewm_std if normalization == "ewm" else rolling_std

@@ -63,9 +63,7 @@ def scores(view: View, config: GradientConfig | None = None) -> FloatArray:
     from slipstream.core.signals.trend import trend_strength
 
     cfg = config or GradientConfig()
-    return view.feature(
-        trend_strength, lookbacks_hours=cfg.lookbacks, normalization=cfg.normalization, scale=cfg.scale
-    )
+    return view.feature(trend_strength, lookbacks_hours=cfg.lookbacks, normalization=cfg.normalization, scale=cfg.scale)
 
 
 def weights_from_scores(score: FloatArray, view: View, config: GradientConfig | None = None) -> FloatArray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from slipstream.core.signals.trend import LOOKBACKS_HOURS, Normalization, Scale
+from slipstream.core.signals.spans import LOOKBACKS_HOURS, Normalization, Scale
 from slipstream.errors import UsageError
 
 RiskMethod = Literal["dollar_vol", "var"]

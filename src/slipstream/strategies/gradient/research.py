@@ -17,18 +17,19 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
+from slipstream.core.decision import NotEnoughHistory
 from slipstream.core.frames import FrameError, bar_ms, cells, index_ms, unpadded
 from slipstream.core.metrics import sharpe_ratio
 from slipstream.core.panel import HOUR_MS, HOURS_PER_YEAR, BoolArray, FloatArray, IntArray
 from slipstream.core.portfolio.sides import inverse_volatility_sides
 from slipstream.core.signals.ewm import ewm_std
-from slipstream.core.signals.trend import LOOKBACKS_HOURS, Normalization, Scale, mean_of_available, trend_components
+from slipstream.core.signals.spans import LOOKBACKS_HOURS, Normalization, Scale
+from slipstream.core.signals.trend import mean_of_available, trend_components
 from slipstream.errors import UsageError
 from slipstream.strategies.gradient.config import GradientConfig, RiskMethod
 from slipstream.strategies.gradient.sizing import (
     DAY_MS,
     MIN_DAYS,
-    NotEnoughHistory,
     daily_returns,
     value_at_risk_sides,
 )
@@ -103,8 +104,8 @@ def compute_trend_strength(
             bars. When it is given the rows are taken as consecutive bars and the index may hold anything.
 
     Returns:
-        The score, shaped and labelled as ``log_returns``, NaN where fewer than half of the lookbacks are available; with
-        ``return_components`` also ``{lookback in hours: frame}``.
+        The score, shaped and labelled as ``log_returns``, NaN where fewer than half of the lookbacks are available;
+        with ``return_components`` also ``{lookback in hours: frame}``.
 
     Raises:
         FrameError: an index or a cell that cannot be used.
@@ -123,8 +124,6 @@ def compute_trend_strength(
         rows = np.arange(len(log_returns))
         grid = _Grid(rows, rows, _positive_hours("bar_hours", bar_hours))
     spans = [_positive_hours("a lookback", span) for span in lookbacks]
-    if not any(span >= grid.bar_hours for span in spans):
-        raise UsageError(f"no lookback is as long as one bar of {grid.bar_hours:g} h; give longer ones")
     parts = trend_components(grid.spread(values), grid.bar_hours, spans, normalization_method, scale)
 
     def frame(array: FloatArray) -> pd.DataFrame:
@@ -165,8 +164,8 @@ def construct_gradient_portfolio(
         max_gross: cap on the sum of absolute weights.
 
     Returns:
-        Weights, fractions of equity, shaped and labelled as ``trend``; a row with one side empty is flat. With "var" the
-        rows before 30 whole days are flat.
+        Weights, fractions of equity, shaped and labelled as ``trend``; a row with one side empty is flat. With "var"
+        the rows before 30 whole days are flat.
 
     Raises:
         FrameError: frames that cannot be used or have different labels.
@@ -227,7 +226,9 @@ def _by_value_at_risk(
     warm = False
     for t in grid.rows:
         reach = (config.var_lookback_days + 1) * 24 // bar_hours
-        daily = daily_returns(past[max(0, t + 1 - reach) : t + 1], int(grid.times[t]), bar_hours, config.var_lookback_days)
+        daily = daily_returns(
+            past[max(0, t + 1 - reach) : t + 1], int(grid.times[t]), bar_hours, config.var_lookback_days
+        )
         if len(daily) < MIN_DAYS:
             continue
         warm = True
@@ -272,7 +273,7 @@ class GradientBacktest:
         """
         returns = self.portfolio_returns_gross if gross else self.portfolio_returns
         year = HOURS_PER_YEAR / self.bar_hours if periods_per_year is None else periods_per_year
-        return sharpe_ratio(returns.to_numpy(dtype=np.float64), year)
+        return sharpe_ratio(np.asarray(returns, dtype=np.float64), year)
 
 
 def run_gradient_backtest(
@@ -293,7 +294,7 @@ def run_gradient_backtest(
         trend: the score, labelled as ``log_returns``; default: :func:`compute_trend_strength` of it.
         funding: sum of the rates settled in the bar that ends at each row; longs pay when positive, a missing cell
             pays nothing. None: no funding.
-        cost_model: costs of traded weights at its reference capital, its assets in the order of the columns. None: free.
+        cost_model: costs of traded weights at its reference capital, its assets in the columns' order. None: free.
         rebalance_hours: hours between trades, a multiple of the bar, on the grid of the Unix epoch.
         returns_kind: "log" or "simple".
         **weights_args: arguments of :func:`construct_gradient_portfolio`.
@@ -308,7 +309,9 @@ def run_gradient_backtest(
     if returns_kind not in ("log", "simple"):
         raise UsageError(f"returns_kind is {returns_kind!r}; it is 'log' or 'simple'")
     given = cells(log_returns, "log_returns")
-    logs = log_returns if returns_kind == "log" else pd.DataFrame(np.log1p(given), log_returns.index, log_returns.columns)
+    logs = (
+        log_returns if returns_kind == "log" else pd.DataFrame(np.log1p(given), log_returns.index, log_returns.columns)
+    )
     grid = _grid_of(logs, "log_returns")
     score = compute_trend_strength(logs) if trend is None else trend
     wanted = construct_gradient_portfolio(score, logs, **weights_args).to_numpy(dtype=np.float64)
@@ -338,7 +341,9 @@ def _trade_rows(grid: _Grid, rebalance_hours: float) -> BoolArray:
     """Which rows of the frame are rebalances, shape (T,)."""
     step = round(_positive_hours("rebalance_hours", rebalance_hours) * HOUR_MS)
     if step % round(grid.bar_hours * HOUR_MS):
-        raise UsageError(f"rebalance_hours is {rebalance_hours:g}; it must be a multiple of the {grid.bar_hours:g} h bars")
+        raise UsageError(
+            f"rebalance_hours is {rebalance_hours:g}; it must be a multiple of the {grid.bar_hours:g} h bars"
+        )
     return np.asarray(grid.times[grid.rows] % step == 0)
 
 

@@ -10,20 +10,16 @@ from __future__ import annotations
 
 import numpy as np
 
+from slipstream.core.decision import NotEnoughHistory
 from slipstream.core.panel import HOUR_MS, BoolArray, FloatArray, View
 from slipstream.core.portfolio.shrinkage import quadratic_inverse_shrinkage
 from slipstream.core.portfolio.sides import pick_sides
-from slipstream.errors import SlipstreamError
 from slipstream.strategies.gradient.config import GradientConfig
 
 Z_95 = 1.645
 BOOK_OVER_SIDE = 1.5
 MIN_DAYS = 30
 DAY_MS = 24 * HOUR_MS
-
-
-class NotEnoughHistory(SlipstreamError):
-    """Too few common daily returns for a value at risk."""
 
 
 def daily_returns(log_return: FloatArray, known_at_ms: int, bar_hours: int, days: int) -> FloatArray:
