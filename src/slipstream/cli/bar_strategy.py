@@ -76,6 +76,17 @@ def given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def load_settings(slug: str, flags: Mapping[str, Any], file: Path | None, env: str | None) -> LayeredConfig:
+    """The layered configuration of a strategy with a command's flags on top.
+
+    Raises:
+        UsageError: a layer cannot be used.
+    """
+    from slipstream.strategies.config_layers import load_layered_config
+
+    return load_layered_config(slug, env, flags, file=file)
+
+
 def load_market(returns_csv: Path | None, funding_csv: Path | None = None, volume_csv: Path | None = None) -> Panel:
     """The panel of the CSV files a command was given.
 
@@ -110,7 +121,8 @@ def _require_rates(panel: Panel, file: Path) -> None:
         raise DataError(
             f"{file}: funding of {panel.coins[column]} at {utc(int(panel.known_at_ms[row])):%Y-%m-%d %H:%M} UTC is "
             f"{panel.funding[row, column]:g} and the median size {median:.3g} per hour, "
-            f"{median / FUNDING_BASE_PER_HOUR:.0f} times the venue's base rate; write fractions of notional, not percent or basis points"
+            f"{median / FUNDING_BASE_PER_HOUR:.0f} times the venue's base rate; "
+            "write fractions of notional, not percent or basis points"
         )
 
 

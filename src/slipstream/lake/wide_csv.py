@@ -58,7 +58,8 @@ def read_wide_csv(path: str | Path) -> pd.DataFrame:
 def _cells(place: Path) -> pl.DataFrame:
     """Every cell as text, stripped, null where empty."""
     try:
-        names = place.open(encoding="utf-8").readline().strip().split(",")
+        with place.open(encoding="utf-8") as stream:
+            names = [name.strip() for name in stream.readline().split(",")]
         text = pl.read_csv(place, infer_schema=False)
     except (pl.exceptions.PolarsError, UnicodeDecodeError, OSError) as problem:
         reason = str(problem).splitlines()[0]

@@ -75,6 +75,7 @@ STRATEGY_REGISTRY: Mapping[str, StrategyInfo] = MappingProxyType(
             _bar_strategy("carry", "Carry", "Collects expected funding in a book that is neutral to the market."),
             _bar_strategy("gradient", "Gradient", "Follows trends over many horizons, long and short at equal risk."),
             _bar_strategy("template", "Momentum", "Volatility-scaled momentum: the scaffold that others copy."),
+            # "slipstream new-strategy" registers above this line
         )
     }
 )

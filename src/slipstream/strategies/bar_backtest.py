@@ -128,8 +128,9 @@ def run_bar_backtest(
 ) -> BarBacktest:
     """Trade one decision function through a panel.
 
-    The run begins at the first decision that holds anything, what comes before is warm-up; it is marked, not closed,
-    at the last row. A decision is sized on the equity known at it: the settlement stamped at its own close is published later and is left out.
+    The run begins at the first decision that holds anything (what comes before is warm-up) and is marked, not closed,
+    at the last row. A decision is sized on the equity known at it: the settlement stamped at its own close is
+    published later and is left out.
 
     Args:
         panel: the market; history before the first decision is warm-up.

@@ -73,7 +73,7 @@ class BacktestConfig:
             raise BacktestInputError(f'returns_kind is {self.returns_kind!r}; use "simple" or "log"')
         if self.fill_delay_hours >= self.H:
             raise BacktestInputError(
-                f"fill_delay_hours is {self.fill_delay_hours} and H is {self.H}; a decision must be filled before the next"
+                f"fill_delay_hours is {self.fill_delay_hours} and H is {self.H}; fill a decision before the next"
             )
         if self.delist_after_bars < 1:
             raise BacktestInputError(f"delist_after_bars is {self.delist_after_bars}; it must be at least 1")

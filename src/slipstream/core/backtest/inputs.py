@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from slipstream.core.backtest.config import BacktestConfig, BacktestInputError, moment_ms
-from slipstream.core.backtest.frames import Asset, Grid, Table, make_grid, place, read_table
+from slipstream.core.backtest.frames import Grid, Table, make_grid, place, read_table
 from slipstream.core.panel import HOUR_MS, BoolArray, FloatArray, IntArray, utc
 from slipstream.core.portfolio.covariance import FactorCovariance
 
@@ -219,7 +219,7 @@ class CovarianceBook:
         return np.ascontiguousarray(whole[np.ix_(which, which)])
 
     def shared_risk(self, row: int, which: IntArray, others: IntArray, weights: FloatArray) -> FloatArray:
-        """Covariance of each of ``which`` with a book in ``others``; what is unknown counts as none, shape (len(which),)."""
+        """Covariance of each of ``which`` with a book in ``others``, unknown ones counted as none."""
         if self._variance is not None or not len(others):
             return np.zeros(len(which))
         whole = self._at(row)

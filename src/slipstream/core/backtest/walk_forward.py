@@ -199,7 +199,7 @@ class _Run:
         return len(self.rows), self.last
 
     def _target_units(self, row: int) -> FloatArray:
-        """The decision at ``row`` in units of mark, shape (N,); what is not to be traded keeps its units bit for bit."""
+        """The decision at ``row`` in units of mark, (N,); what is not to be traded keeps its units bit for bit."""
         equity = float(self.book.equity[row])
         held = self.book.positions_usd(row) / equity
         target = self._decide(row, held, equity)

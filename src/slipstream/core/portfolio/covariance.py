@@ -1,7 +1,7 @@
 """Covariance of returns in the form the optimiser likes best: a few factors plus what each coin does alone.
 
-With ``S = F F' + diag(D)`` every product and every solve costs O(N K) instead of O(N^2) or O(N^3), and the rebalance has
-only K + 2 unknowns that couple the coins (:mod:`slipstream.core.portfolio.dual_newton`).
+With ``S = F F' + diag(D)`` every product and every solve costs O(N K) instead of O(N^2) or O(N^3), and the rebalance
+has only K + 2 unknowns that couple the coins (:mod:`slipstream.core.portfolio.dual_newton`).
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ class FactorCovariance:
 
     def diagonal(self) -> FloatArray:
         """Total variance of each coin, shape (N,)."""
-        return np.einsum("ik,ik->i", self.exposures, self.exposures) + self.idio_var
+        diagonal: FloatArray = np.einsum("ik,ik->i", self.exposures, self.exposures) + self.idio_var
+        return diagonal
 
     def times(self, w: FloatArray) -> FloatArray:
         """``S w`` for weights of shape (N,), in O(N K)."""

@@ -7,7 +7,7 @@ trading coins are solved for:
 
     (diag(1/h) + P_AA) dz_A + E_A d(nu, mu) = r_A / h - P_AI r_I,    dz_I = r_I,    r = w - z,
 
-bordered by the m + 1 rows ``E_A' dz_A = E_A' r_A - miss``. Large blocks go to LAPACK, so array code is at its best here.
+bordered by the m + 1 rows ``E_A' dz_A = E_A' r_A - miss``. Large blocks go to LAPACK: array code is at its best here.
 
 Source: the dual of :mod:`slipstream.core.portfolio.dual_newton` with ``u`` written as ``F'z``; Schur complement on the
 trading coins.
@@ -42,8 +42,8 @@ class DenseCoupling:
     def start(self, w: FloatArray) -> FloatArray:
         return w.copy()
 
-    def slopes(self, s: FloatArray) -> FloatArray:
-        slopes: FloatArray = self.joint @ s
+    def slopes(self, onto: FloatArray, s: FloatArray) -> FloatArray:
+        slopes: FloatArray = onto + self.joint @ s
         return slopes
 
     def quadratic(self, s: FloatArray) -> float:
@@ -53,8 +53,8 @@ class DenseCoupling:
         gradient: FloatArray = self.joint @ (w - s)
         return gradient
 
-    def mismatch(self, s: FloatArray, w: FloatArray) -> float:
-        return 2.0 * self.quadratic(w - s)
+    def mismatch(self, grad: FloatArray, s: FloatArray, w: FloatArray) -> float:
+        return float(grad @ (w - s))
 
     def variances(self) -> FloatArray:
         variances: FloatArray = np.diag(self.joint) + self.weight

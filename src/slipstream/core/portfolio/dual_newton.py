@@ -31,6 +31,7 @@ import numpy as np
 from numba import njit, types
 
 from slipstream.core.panel import FloatArray
+from slipstream.core.portfolio import small_cholesky
 from slipstream.core.portfolio.newton_settings import (
     ARMIJO,
     CONVERGED,
@@ -125,13 +126,13 @@ def sweep(
 ) -> float:
     """Every coin at the multipliers ``x = (u, nu, mu)``: fills w, h and the dual gradient, returns the dual value."""
     n, k = A.shape
-    mu = x[k]
-    value = -mu * L
+    mu: float = x[k]
+    joint, gross = 0.0, 0.0
     grad[:k] = 0.0
     for j in range(K):
-        value -= 0.5 * x[j] * x[j]
+        joint += 0.5 * x[j] * x[j]
         grad[j] = -x[j]
-    gross = 0.0
+    value: float = -mu * L - joint
     for i in range(n):
         q = -price[i]
         for j in range(k):
@@ -142,47 +143,15 @@ def sweep(
             for j in range(k):
                 grad[j] += A[i, j] * wi
             gross += abs(wi)
-            value += wi * (0.5 * weight[i] * wi + q) + mu * abs(wi)
         d = abs(wi - costs[2, i])
-        if d != 0.0:
-            value += d * (costs[0, i] + costs[1, i] * np.sqrt(d))
+        value += wi * (0.5 * weight[i] * wi + q) + mu * abs(wi) + d * (costs[0, i] + costs[1, i] * np.sqrt(d))
     grad[k] = gross - L
     return value
 
 
-@compiled
-def factorise(M: FloatArray, size: int) -> None:
-    """Cholesky in the lower triangle of M, in place; a direction without curvature gets a zero pivot."""
-    for j in range(size):
-        for p in range(j):
-            t = M[j, p]
-            for r in range(p):
-                t -= M[j, r] * M[p, r]
-            M[j, p] = t / M[p, p] if M[p, p] > 0.0 else 0.0
-        t = M[j, j]
-        for r in range(j):
-            t -= M[j, r] * M[j, r]
-        M[j, j] = np.sqrt(t) if t > 1e-14 * M[j, j] else 0.0
-
-
-@compiled
-def forward(M: FloatArray, size: int, b: FloatArray) -> None:
-    """Solve ``C b = b`` in place, C the lower factor in M; nothing along a zero pivot."""
-    for j in range(size):
-        t = b[j]
-        for r in range(j):
-            t -= M[j, r] * b[r]
-        b[j] = t / M[j, j] if M[j, j] > 0.0 else 0.0
-
-
-@compiled
-def backward(M: FloatArray, size: int, b: FloatArray, top: int) -> None:
-    """Solve ``C' b = b`` in place for the entries below ``top``, those from ``top`` on being final already."""
-    for j in range(top - 1, -1, -1):
-        t = b[j]
-        for r in range(j + 1, size):
-            t -= M[r, j] * b[r]
-        b[j] = t / M[j, j] if M[j, j] > 0.0 else 0.0
+factorise = compiled(small_cholesky.factorise)
+forward = compiled(small_cholesky.forward)
+backward = compiled(small_cholesky.backward)
 
 
 @compiled
@@ -216,9 +185,9 @@ def newton_step(
     factorise(M, k + 1)
     step[:] = grad
     forward(M, k + 1, step)
-    # The gross cap comes last in the elimination, so holding mu at zero needs no second factorisation.
     backward(M, k + 1, step, k + 1)
     if step[k] < -mu:
+        # The gross cap comes last in the elimination, so holding mu at zero needs no second factorisation.
         step[:] = grad
         forward(M, k, step)
         step[k] = -mu
@@ -226,10 +195,8 @@ def newton_step(
 
 
 @compiled
-def regularisation(
-    A: FloatArray, K: int, weight: FloatArray, impact: FloatArray, size: float
-) -> FloatArray:
-    """The curvature each multiplier would have if every coin traded: the scale of its regularisation, shape (k + 1,)."""
+def regularisation(A: FloatArray, K: int, weight: FloatArray, impact: FloatArray, size: float) -> FloatArray:
+    """Curvature of each multiplier if every coin traded: the scale of its regularisation, shape (k + 1,)."""
     n, k = A.shape
     scale = np.zeros(k + 1)
     for i in range(n):
@@ -285,10 +252,11 @@ def maximise(
         if done:
             return iteration
         # Regularisation in step with the miss: enough where no coin trades, nothing near the answer (Li et al. 2018).
+        mu: float = x[k]
         relax = 1e-3 * min(1.0, miss / size) + 1e-13
         for j in range(k + 1):
             reg[j] = relax * scale[j]
-        newton_step(A, K, w, h, grad, x[k], reg, M, step)
+        newton_step(A, K, w, h, grad, mu, reg, M, step)
         slope = 0.0
         for j in range(k + 1):
             slope += grad[j] * step[j]
@@ -376,8 +344,7 @@ def primal_value(
         earned_size += abs(alpha[i] * w[i])
         risk += 0.5 * weight[i] * w[i] * w[i]
         d = abs(w[i] - costs[2, i])
-        if d != 0.0:
-            paid += d * (costs[0, i] + costs[1, i] * np.sqrt(d))
+        paid += d * (costs[0, i] + costs[1, i] * np.sqrt(d))
     return risk + paid - earned, risk + paid + earned_size
 
 
@@ -393,7 +360,8 @@ def remove(basis: FloatArray, rank: int, vector: FloatArray) -> float:
     length = 0.0
     for i in range(len(vector)):
         length += vector[i] * vector[i]
-    return np.sqrt(length)
+    left: float = np.sqrt(length)
+    return left
 
 
 @compiled
@@ -482,9 +450,16 @@ def solve(
     """One rebalance in factor form.
 
     Args:
-        alpha: shape (N,). B: neutralities, (N, m). F, D: covariance, (N, K) and (N,). gamma: risk aversion, > 0.
-        costs: rows linear cost, impact cost, held weight, shape (3, N). box: rows lo, hi, shape (2, N), finite.
-        L: gross cap, > 0. max_iter: Newton steps in all. target: relative gap at which the proximal rounds stop.
+        alpha: shape (N,).
+        B: neutralities, shape (N, m).
+        F: exposures, shape (N, K).
+        D: own variances, shape (N,).
+        costs: rows linear cost, impact cost, held weight, shape (3, N).
+        box: rows lo, hi, shape (2, N), finite.
+        L: gross cap, > 0.
+        gamma: risk aversion, > 0.
+        max_iter: Newton steps in all.
+        target: relative gap at which the proximal rounds stop.
 
     Returns:
         w; the multipliers (u, nu, mu), nu on the orthonormal basis of B; the cost of w; the dual bound; the scale a gap

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike
 
-from slipstream.core.panel import FloatArray
+from slipstream.core.panel import BoolArray, FloatArray
 from slipstream.core.portfolio.covariance import FactorCovariance
 from slipstream.core.portfolio.newton_settings import SPAN
 from slipstream.errors import UsageError
@@ -41,6 +43,29 @@ def as_columns(name: str, values: ArrayLike, n: int) -> FloatArray:
         raise PortfolioInputError(f"{name} has shape {np.shape(values)}; expected ({n},) or ({n}, K)")
     require_finite(name, columns)
     return columns
+
+
+def as_costs(linear: ArrayLike, impact: ArrayLike, n: int) -> tuple[FloatArray, FloatArray, BoolArray | None]:
+    """Linear and impact costs, shape (n,), and the coins where either is infinite (None for nowhere).
+
+    Such a coin cannot be traded; its costs come back as 0, for it will never pay them.
+
+    Raises:
+        PortfolioInputError: wrong shape, NaN or a negative cost (its position is named).
+    """
+    costs = []
+    for name, values in (("cost_linear", linear), ("cost_impact", impact)):
+        array = np.ascontiguousarray(values, dtype=np.float64)
+        if array.shape != (n,):
+            raise PortfolioInputError(f"{name} has shape {array.shape}; expected ({n},)")
+        if n and not array.min() >= 0.0:
+            worst = int(np.flatnonzero(~(array >= 0.0))[0])
+            raise PortfolioInputError(f"{name}[{worst}] is {array[worst]}; a cost is at least 0")
+        costs.append(array)
+    if n == 0 or max(costs[0].max(), costs[1].max()) < np.inf:
+        return costs[0], costs[1], None
+    untradable = np.isinf(costs[0]) | np.isinf(costs[1])
+    return np.where(untradable, 0.0, costs[0]), np.where(untradable, 0.0, costs[1]), untradable
 
 
 def as_scalar(name: str, value: float, *, allow_zero: bool) -> float:
@@ -93,18 +118,38 @@ def orthonormal_columns(B: FloatArray) -> FloatArray:
 
     Gram-Schmidt applied twice, which is as orthogonal as Householder for a full-rank basis (Giraud et al. 2005).
     """
-    kept: list[FloatArray] = []
-    for column in B.T:
-        size = float(np.abs(column).max(initial=0.0))
-        if size == 0.0:
+    n, m = B.shape
+    basis = np.empty((n, m))
+    rank = 0
+    for j in range(m):
+        largest = float(np.abs(B[:, j]).max(initial=0.0))
+        if largest == 0.0 or rank == n:
             continue
-        unit = column / size
-        unit /= np.linalg.norm(unit)
-        rest = unit.copy()
-        for _ in range(2):
-            for q in kept:
-                rest -= q * (q @ rest)
-        length = float(np.linalg.norm(rest))
-        if length > SPAN and len(kept) < len(B):
-            kept.append(rest / length)
-    return np.column_stack(kept) if kept else np.zeros((len(B), 0))
+        rest = B[:, j] / largest
+        length = math.sqrt(running_sum(rest * rest))
+        rest = remove_span(basis[:, :rank], remove_span(basis[:, :rank], rest))
+        left = math.sqrt(running_sum(rest * rest))
+        if left > SPAN * length:
+            basis[:, rank] = rest / left
+            rank += 1
+    return np.ascontiguousarray(basis[:, :rank])
+
+
+def remove_span(basis: FloatArray, vector: FloatArray) -> FloatArray:
+    """``vector`` less what of it lies along the orthonormal columns of ``basis``, one column after the other."""
+    for q in basis.T:
+        vector = vector - running_sum(q * vector) * q
+    return vector
+
+
+def running_sum(terms: FloatArray) -> float:
+    """Sum from first to last, the order of a plain loop, so that compiled code rounds to the same last bit."""
+    return float(np.add.accumulate(terms)[-1]) if len(terms) else 0.0
+
+
+def running_sum_rows(start: FloatArray, rows: FloatArray) -> FloatArray:
+    """``start`` plus each row in turn, as a plain loop would add them."""
+    if not len(rows):
+        return start
+    total: FloatArray = np.add.accumulate(np.concatenate([start[None], rows]), axis=0)[-1]
+    return total

@@ -18,7 +18,7 @@ LEVERAGE, NEUTRALITY, TRACKING = 0, 1, 2
 
 @njit(cache=True, nogil=True)
 def _next_count(count: int, step: int, least: int, most: int) -> int:
-    """The next admissible count in a direction: 0, or at least ``least`` and at most ``most`` in size; else ``count``."""
+    """The next admissible count in a direction: 0, or ``least`` to ``most`` in size; ``count`` if there is none."""
     target = count + step
     if target != 0 and abs(target) < least:
         # between zero and the smallest order: up to it when opening, to zero when closing
@@ -134,9 +134,15 @@ def improve(
 
     Args:
         counts: (N,) admissible counts to start from, changed in place.
-        lot: (N,) weight of one lot. ideal: (N,) weights. S: (N, N) symmetric. B: (N, K) exposures.
-        least, most: (N,) smallest and largest size of a position, lots. cap: gross, inf for none.
-        tolerance: largest exposure. max_moves: moves at most.
+        lot: (N,) weight of one lot.
+        ideal: (N,) weights wanted.
+        S: (N, N) symmetric.
+        B: (N, K) exposures.
+        least: (N,) smallest size of a position, lots.
+        most: (N,) largest.
+        cap: gross; inf for none.
+        tolerance: largest exposure.
+        max_moves: moves at most.
     """
     n, columns = B.shape
     d = counts * lot - ideal

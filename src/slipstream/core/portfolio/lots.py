@@ -92,7 +92,8 @@ def round_to_lots(
         beta: exposures to keep neutral, (N,) or (N, K).
         S: covariance, (N, N) or a :class:`FactorCovariance`: what a deviation costs.
         capital: USD, positive.
-        min_trade_size: value of one lot, USD, (N,) or one number; used where ``prices`` and ``sz_decimals`` are not given.
+        min_trade_size: value of one lot, USD, (N,) or one number; used where ``prices`` and ``sz_decimals``
+            are not given.
         beta_tolerance: largest ``|beta'w|`` left, fraction of capital.
         max_iterations: moves at most, each of one lot in one coin or two.
         prices: USD per unit, (N,); with ``sz_decimals`` a lot is ``10**-sz_decimals`` units.

@@ -19,6 +19,7 @@ from slipstream.cli.bar_strategy import (
     command_app,
     given,
     load_market,
+    load_settings,
     run_handler,
     say,
     whole_bars,
@@ -57,11 +58,10 @@ def _compute_signals(
     env: Environment = None,
 ) -> None:
     from slipstream.core.forecast.funding import expected_funding
-    from slipstream.strategies.config_layers import load_layered_config
 
     if funding_csv is None:
         raise UsageError("carry's signal is expected funding; give --funding-csv")
-    parameters = load_layered_config(SLUG, env, file=config).strategy_config()
+    parameters = load_settings(SLUG, {}, config, env).strategy_config()
     panel = load_market(returns_csv, funding_csv)
     expected = panel.view().feature(expected_funding, span_hours=parameters.funding_span)
     write_scores(panel, expected, output)
@@ -85,10 +85,9 @@ def _run_backtest(
     as_json: AsJson = False,
 ) -> None:
     from slipstream.strategies.carry import targets
-    from slipstream.strategies.config_layers import load_layered_config
 
     flags = given(holding_hours=holding_hours, leverage=leverage)
-    settings = load_layered_config(SLUG, env, {**flags, **trading.overrides()}, file=config)
+    settings = load_settings(SLUG, {**flags, **trading.overrides()}, config, env)
     parameters = settings.strategy_config()
     panel = load_market(returns_csv, funding_csv, volume_csv)
 

@@ -20,6 +20,7 @@ from slipstream.cli.bar_strategy import (
     command_app,
     given,
     load_market,
+    load_settings,
     noting_warnings,
     run_handler,
     say,
@@ -76,10 +77,9 @@ def _compute_signals(
     config: ConfigFile = None,
     env: Environment = None,
 ) -> None:
-    from slipstream.strategies.config_layers import load_layered_config
     from slipstream.strategies.gradient import scores
 
-    settings = load_layered_config(SLUG, env, given(lookbacks=lookbacks, normalization=normalization), file=config)
+    settings = load_settings(SLUG, given(lookbacks=lookbacks, normalization=normalization), config, env)
     parameters = settings.strategy_config()
     panel = load_market(returns_csv)
     with noting_warnings() as notes:
@@ -114,7 +114,6 @@ def _run_backtest(
     ),
     as_json: AsJson = False,
 ) -> None:
-    from slipstream.strategies.config_layers import load_layered_config
     from slipstream.strategies.gradient import targets, weights_from_scores
 
     if signals_csv is not None and (lookbacks is not None or normalization is not None):
@@ -129,7 +128,7 @@ def _run_backtest(
         target_side_dollar_vol=target_side_dollar_vol,
         max_gross=max_gross,
     )
-    settings = load_layered_config(SLUG, env, {**flags, **trading.overrides()}, file=config)
+    settings = load_settings(SLUG, {**flags, **trading.overrides()}, config, env)
     parameters = settings.strategy_config()
     panel = load_market(returns_csv, funding_csv, volume_csv)
     read = None if signals_csv is None else score_reader(signals_csv, panel)

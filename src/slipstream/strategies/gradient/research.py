@@ -219,8 +219,8 @@ def _by_volatility(
 def _by_value_at_risk(
     score: FloatArray, past: FloatArray, eligible: BoolArray, grid: _Grid, config: GradientConfig
 ) -> FloatArray:
-    if grid.bar_hours not in (1, 2, 3, 4, 6, 8, 12, 24):
-        raise FrameError(f"returns: bars of {grid.bar_hours:g} h do not divide a day, which value at risk needs")
+    if not grid.bar_hours.is_integer():
+        raise FrameError(f"returns: value at risk needs bars of whole hours; these are {grid.bar_hours:g} h long")
     bar_hours = int(grid.bar_hours)
     weights = np.zeros_like(score)
     warm = False

@@ -14,6 +14,7 @@ from slipstream.core.decision import NotEnoughHistory
 from slipstream.core.panel import HOUR_MS, BoolArray, FloatArray, View
 from slipstream.core.portfolio.shrinkage import quadratic_inverse_shrinkage
 from slipstream.core.portfolio.sides import pick_sides
+from slipstream.errors import UsageError
 from slipstream.strategies.gradient.config import GradientConfig
 
 Z_95 = 1.645
@@ -28,9 +29,14 @@ def daily_returns(log_return: FloatArray, known_at_ms: int, bar_hours: int, days
     Args:
         log_return: shape (rows, N), per bar.
         known_at_ms: close of the last row, Unix ms.
-        bar_hours: length of a bar; it divides 24.
+        bar_hours: length of a bar.
         days: most days returned.
+
+    Raises:
+        UsageError: bars do not divide a day.
     """
+    if bar_hours < 1 or 24 % bar_hours:
+        raise UsageError(f"value at risk needs bars that divide a day; these are {bar_hours} h long")
     per_day = 24 // bar_hours
     stray = int(known_at_ms % DAY_MS // (bar_hours * HOUR_MS))
     usable = log_return[: len(log_return) - stray]

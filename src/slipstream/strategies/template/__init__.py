@@ -1,4 +1,4 @@
-"""Template: volatility-scaled momentum, written to be copied (``slipstream new-strategy <slug>``)."""
+"""Template: volatility-scaled momentum, the strongest against the weakest at equal risk."""
 
 from __future__ import annotations
 

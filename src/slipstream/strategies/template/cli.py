@@ -1,4 +1,4 @@
-"""The template's commands, run by the dispatcher ``scripts/strategies/run_backtest.py``."""
+"""Commands of Template, run by the dispatcher ``scripts/strategies/run_backtest.py``."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from slipstream.cli.bar_strategy import (
     command_app,
     given,
     load_market,
+    load_settings,
     run_handler,
     say,
     score_reader,
@@ -61,11 +62,10 @@ def _compute_signals(
     config: ConfigFile = None,
     env: Environment = None,
 ) -> None:
-    from slipstream.strategies.config_layers import load_layered_config
     from slipstream.strategies.template import scores
 
     flags = given(lookback=lookback, volatility_span=volatility_span)
-    parameters = load_layered_config(SLUG, env, flags, file=config).strategy_config()
+    parameters = load_settings(SLUG, flags, config, env).strategy_config()
     panel = load_market(returns_csv)
     write_scores(panel, scores(panel.view(), parameters), output)
     say(f"{output}: {panel.rows - 1} rows, {len(panel.coins)} coins")
@@ -93,13 +93,12 @@ def _run_backtest(
     / "portfolio_returns.csv",
     as_json: AsJson = False,
 ) -> None:
-    from slipstream.strategies.config_layers import load_layered_config
     from slipstream.strategies.template import targets, weights_from_scores
 
     if signals_csv is not None and lookback is not None:
         raise UsageError("--signals-csv brings its own scores; leave out --lookback")
     flags = given(lookback=lookback, volatility_span=volatility_span, top_n=top_n, bottom_n=bottom_n)
-    settings = load_layered_config(SLUG, env, {**flags, **trading.overrides()}, file=config)
+    settings = load_settings(SLUG, {**flags, **trading.overrides()}, config, env)
     parameters = settings.strategy_config()
     panel = load_market(returns_csv, funding_csv, volume_csv)
     read = None if signals_csv is None else score_reader(signals_csv, panel)

@@ -1,4 +1,4 @@
-"""The template's one configuration."""
+"""The one configuration of Template."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class TemplateConfig:
 
     def __post_init__(self) -> None:
         if self.top_n < 1 or (self.bottom_n is not None and self.bottom_n < 1):
-            raise UsageError(f"template needs at least one coin a side: top_n={self.top_n}, bottom_n={self.bottom_n}")
+            raise UsageError(f"top_n is {self.top_n} and bottom_n {self.bottom_n}; each side needs at least one coin")
         if not (self.lookback > 0.0 and self.volatility_span > 0.0):
-            raise UsageError("template lookback and volatility_span are hours and must be positive")
+            raise UsageError("lookback and volatility_span are hours and must be positive")
         if not (self.target_side_risk > 0.0 and self.max_gross > 0.0):
-            raise UsageError("template target_side_risk and max_gross must be positive")
+            raise UsageError("target_side_risk and max_gross must be positive")

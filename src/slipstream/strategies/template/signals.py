@@ -1,4 +1,4 @@
-"""The template's signal: the past return in its own volatilities."""
+"""The signal of Template: the past return in its own volatilities."""
 
 from __future__ import annotations
 

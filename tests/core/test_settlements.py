@@ -1,0 +1,61 @@
+"""Which settlements were due, told from the past."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from slipstream.core.panel import HOUR_MS
+from slipstream.core.settlements import missing_settlements_marked
+
+NAN = float("nan")
+
+
+def marked(rates: list[float], *, bar_hours: int = 1, first_hour: int = 0) -> list[float]:
+    clock = (first_hour + bar_hours * np.arange(len(rates))) * HOUR_MS
+    out = missing_settlements_marked(np.array(rates)[:, None], clock, bar_hours * HOUR_MS)
+    return out[:, 0].tolist()
+
+
+def every(hours: int, rows: int, rate: float = 1e-4) -> list[float]:
+    return [rate if t % hours == 0 else NAN for t in range(rows)]
+
+
+def test_hours_between_eight_hour_stamps_owe_nothing() -> None:
+    out = marked(every(8, 40))
+    assert not np.isnan(out).any()
+    assert sum(out) == 5 * 1e-4
+
+
+def test_a_due_stamp_that_is_missing_stays_missing() -> None:
+    rates = every(8, 40)
+    rates[24] = NAN
+    assert np.flatnonzero(np.isnan(marked(rates))).tolist() == [24]
+    hourly = [1e-5] * 20
+    hourly[13] = NAN
+    assert np.flatnonzero(np.isnan(marked(hourly))).tolist() == [13]
+
+
+def test_nothing_is_due_before_two_stamps() -> None:
+    assert marked([NAN, NAN, NAN]) == [0.0, 0.0, 0.0]
+    assert marked([1e-5, NAN, NAN]) == [1e-5, 0.0, 0.0]
+
+
+def test_a_shorter_interval_counts_at_once_and_a_longer_one_after_two_equal_gaps() -> None:
+    shorter = every(8, 24) + every(4, 24)
+    shorter[40] = NAN
+    assert np.flatnonzero(np.isnan(marked(shorter))).tolist() == [40]
+    longer = every(4, 24) + every(8, 48)
+    # 28 and 36 look lost until 32 and 40 have shown two gaps of eight hours (24 to 32, 32 to 40)
+    assert np.flatnonzero(np.isnan(marked(longer))).tolist() == [28, 36]
+
+
+def test_a_bar_longer_than_the_interval_owes_one_in_every_bar() -> None:
+    assert np.flatnonzero(np.isnan(marked([1e-4, 1e-4, NAN, 1e-4], bar_hours=24))).tolist() == [2]
+
+
+@given(st.lists(st.sampled_from([1e-5, NAN]), min_size=3, max_size=40), st.integers(1, 39), st.integers(0, 7))
+def test_what_was_due_does_not_depend_on_the_future(rates: list[float], cut: int, first_hour: int) -> None:
+    whole = marked(rates, first_hour=first_hour)
+    np.testing.assert_array_equal(marked(rates[:cut], first_hour=first_hour), whole[:cut])
