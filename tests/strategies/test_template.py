@@ -1,4 +1,4 @@
-"""Template: a score in its own volatilities, the strongest against the weakest, and commands that run."""
+"""Template: the strongest against the weakest, causal, and with commands that run."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -204,7 +204,9 @@ class BacktestJob:
         summary = summary_of(result)
         if self.as_json:
             context = {"strategy": self.settings.strategy, "source": self.panel.source, "coins": len(self.panel.coins)}
-            print_json({**context, "rebalance_hours": self.rebalance_hours, **summary, "notes": notes})
+            parameters = {**asdict(self.settings.strategy_config()), "backtest": asdict(config)}
+            timing = {"rebalance_hours": self.rebalance_hours}
+            print_json({**context, **timing, **summary, "config": parameters, "notes": notes})
             return
         first, last = self.panel.times[-len(result.net_return)], self.panel.times[-1]
         say(
@@ -218,7 +220,8 @@ class BacktestJob:
         say(f"  written: {self.output}")
 
     def _remarks(self, result: BarBacktest, config: BarBacktestConfig) -> list[str]:
-        remarks = [f"costs: fee {config.fee_bps:g} bp and half-spread {config.half_spread_bps:g} bp of what is traded"]
+        remarks = [] if len(result.decision_ms) else ["no decision held anything: every return is 0"]
+        remarks += [f"costs: fee {config.fee_bps:g} bp and half-spread {config.half_spread_bps:g} bp of what is traded"]
         if not self.volume_given:
             remarks.append("no volume was given: impact is 0 and no volume rule applies")
         elif result.unpriced_trades:

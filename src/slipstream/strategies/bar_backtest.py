@@ -20,8 +20,8 @@ from slipstream.core.signals.liquidity import average_daily_volume_usd, daily_vo
 from slipstream.errors import SlipstreamError, UsageError
 
 
-class NothingTraded(SlipstreamError):
-    """No decision ever held anything."""
+class NothingTradable(UsageError):
+    """No coin may be held at any decision."""
 
 
 class BookRuined(SlipstreamError):
@@ -72,7 +72,7 @@ class BarBacktest:
         gross_return: (M,) the same before costs.
         pnl_usd: (M, 4) price, funding, fees, impact; costs are negative.
         gross_exposure: (M,) sum of absolute positions over equity at the row before.
-        decision_ms: (K,) decision times.
+        decision_ms: (K,) decision times from the first that holds anything.
         weights: (K, N) target weights.
         turnover: (M,) notional traded at the open of the bar that ends at each row, over equity.
         funding_missing: settlements due on a held position and not recorded (charged 0).
@@ -129,8 +129,8 @@ def run_bar_backtest(
     """Trade one decision function through a panel.
 
     The run begins at the first decision that holds anything (what comes before is warm-up) and is marked, not closed,
-    at the last row. A decision is sized on the equity known at it: the settlement stamped at its own close is
-    published later and is left out.
+    at the last row. If no decision does, it begins where one could have, and every return is zero. A decision is sized
+    on the equity known at it: the settlement stamped at its own close is published later and is left out.
 
     Args:
         panel: the market; history before the first decision is warm-up.
@@ -142,7 +142,7 @@ def run_bar_backtest(
         UsageError: the period does not fit the bars.
         BadDecision: a decision has the wrong shape, a NaN or a coin outside the universe.
         NotEnoughHistory: a decision after the first position cannot be taken for want of data.
-        NothingTraded: no decision ever holds anything.
+        NothingTradable: no coin may be held at any decision.
         BookRuined: equity fell to zero.
     """
     cfg = config or BarBacktestConfig()
@@ -163,10 +163,13 @@ def run_bar_backtest(
         book.trade(row, weights)
         book.carry(row, rows[k + 1] if k + 1 < len(rows) else panel.rows - 1)
     if begun is None:
-        raise NothingTraded(
-            f"{panel.source}: no position was taken at any of {len(rows)} decisions; a coin needs 30 days of bars "
-            "before it may be held, and the strategy its own warm-up: give a longer file"
-        )
+        open_rows = [row for row in rows if panel.universe[row].any()]
+        if not open_rows:
+            raise NothingTradable(
+                f"{panel.source}: no coin may be held at any of {len(rows)} decisions; a coin needs 30 days of bars "
+                "and enough volume first: give a longer file"
+            )
+        begun = open_rows[0]
     return book.result(begun)
 
 
@@ -246,8 +249,8 @@ class _Book:
             gross_return=(pnl[:, PRICE] + pnl[:, FUNDING]) / opening,
             pnl_usd=pnl,
             gross_exposure=self.exposure[rows],
-            decision_ms=self.panel.known_at_ms[[row for row, _ in self.decisions]],
-            weights=np.array([weights for _, weights in self.decisions]),
+            decision_ms=self.panel.known_at_ms[np.array([row for row, _ in self.decisions], dtype=np.intp)],
+            weights=np.array([weights for _, weights in self.decisions]).reshape(-1, len(self.panel.coins)),
             turnover=self.turnover[rows],
             funding_missing=self.ledger.funding_missing,
             unpriced_trades=self.unpriced_trades,

@@ -262,5 +262,5 @@ def _wording(expected: Any) -> str:
     if get_origin(expected) is Literal:
         return " or ".join(repr(choice) for choice in get_args(expected))
     if get_origin(expected) is tuple:
-        return f"a list of {_wording(get_args(expected)[0])}s"
+        return f"a list, each {_wording(get_args(expected)[0])}"
     return {float: "a number", int: "a whole number", str: "text", bool: "true or false"}.get(expected, str(expected))

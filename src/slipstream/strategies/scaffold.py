@@ -23,8 +23,8 @@ STRATEGIES = Path("src/slipstream/strategies")
 REGISTRY = STRATEGIES / "__init__.py"
 EXAMPLE_ENVIRONMENT = Path(".env.example")
 MARK = '            # "slipstream new-strategy" registers above this line\n'
-MAX_SLUG = 24
-MAX_TITLE = 40
+MAX_SLUG = 20
+MAX_TITLE = 32
 MAX_DESCRIPTION = 90
 LINE_LENGTH = 120
 TEMPLATE_ONLY = re.compile(r"<!-- template only -->\n.*?<!-- end -->\n+", re.DOTALL)
@@ -200,6 +200,8 @@ def _commit(root: Path, draft: Path, created: tuple[Path, ...], changed: tuple[P
     """Rename the drafts into place; if anything stops it, undo what was done, newest first."""
     with ExitStack() as undo:
         for path in created:
+            if (root / path).exists():
+                raise ScaffoldError(f"{path} has come to be meanwhile; look at it, then choose another slug")
             _make_parents(root, (root / path).parent, undo.callback)
             # Registered first: an interrupt between the rename and its registration must not leave the file behind.
             undo.callback(_remove, root / path)

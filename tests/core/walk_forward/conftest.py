@@ -97,22 +97,21 @@ def reference(market: Market) -> tuple[list[float], list[dict[str, float]]]:
             held = [p / wealth for p in position]
             live = [i for i in range(coins) if silent[i] == 0]
             known = [i for i in live if np.isfinite(market.alpha[t, i])]
-            frozen = [i for i in range(coins) if silent[i] > 0]
+            frozen = [i for i in range(coins) if silent[i] > 0 and position[i] != 0.0]
+            asked = sorted(known + frozen)
             target = [held[i] if silent[i] else 0.0 for i in range(coins)]
             if known:
-                F = market.S.exposures
-                shared = F[known] @ (F[frozen].T @ np.array([held[i] for i in frozen]))
                 w, info = optimize_portfolio_with_costs(
-                    market.alpha[t, known] - config.risk_aversion * shared,
-                    market.beta[known],
-                    FactorCovariance(F[known], market.S.idio_var[known]),
-                    np.array([held[i] for i in known]),
-                    market.model.fee_rate[known],
-                    market.model.impact_at(wealth)[known],
-                    max(0.0, config.leverage - sum(abs(held[i]) for i in frozen)),
+                    np.array([0.0 if i in frozen else market.alpha[t, i] for i in asked]),
+                    market.beta[asked],
+                    FactorCovariance(market.S.exposures[asked], market.S.idio_var[asked]),
+                    np.array([held[i] for i in asked]),
+                    np.array([np.inf if i in frozen else market.model.fee_rate[i] for i in asked]),
+                    market.model.impact_at(wealth)[asked],
+                    config.leverage,
                 )
                 assert info["success"]
-                for i, weight in zip(known, w, strict=True):
+                for i, weight in zip(asked, w, strict=True):
                     target[i] = float(weight)
             pending = (t + delay, [target[i] * wealth for i in range(coins)], list(held), target)
             growth_since = [1.0] * coins

@@ -150,19 +150,25 @@ def test_a_delisted_coin_is_closed_at_its_last_price_after_the_agreed_bars_and_a
     assert result.metrics["n_frozen"] == 3
 
 
-def test_a_frozen_position_is_neither_bought_nor_sold(market: Any) -> None:
+def test_a_frozen_position_is_neither_bought_nor_sold_and_the_others_hedge_it(market: Any) -> None:
     returns = market.returns.copy()
-    returns[11:15, :2] = np.nan
-    result = market.but(returns=returns).run()
-    assert result.weights[0, :2].any()
-    assert not result.notional_usd[1, :2].any()
-    assert result.notional_usd[1, 2:].any()
+    coin = int(np.flatnonzero(market.but(max_weight=0.3).run().weights[0])[0])
+    returns[11:15, coin] = np.nan
+    result = market.but(returns=returns, max_weight=0.3).run()
+    assert result.weights[0, coin] != 0.0
+    assert result.notional_usd[1, coin] == 0.0
+    assert np.abs(result.notional_usd[1]).sum() > 0.0
+    assert abs(result.weights[1] @ market.beta) < 1e-9
     assert np.abs(result.weights[1]).sum() <= 1.0 + 1e-9
+    assert result.metrics["n_failed"] == 0
+    assert result.metrics["n_frozen"] == 4
 
 
 def test_ruin_stops_the_run_and_is_said(market: Any) -> None:
     returns = np.where(np.arange(121)[:, None] == 30, -0.9, 0.0) * np.sign(market.alpha[8])[None, :]
-    result = market.but(returns=np.clip(returns, -0.99, None), leverage=3.0, alpha=np.tile(market.alpha[8], (121, 1))).run()
+    result = market.but(
+        returns=np.clip(returns, -0.99, None), leverage=3.0, alpha=np.tile(market.alpha[8], (121, 1))
+    ).run()
     assert result.ruined
     assert result.metrics["ruined"]
     assert result.equity_usd[-1] <= 0.0

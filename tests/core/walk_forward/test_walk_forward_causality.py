@@ -39,7 +39,11 @@ def test_cutting_the_history_leaves_earlier_decisions_bit_identical(k: int, mark
 @pytest.mark.parametrize("S", ["none", "dated"])
 def test_the_covariance_reads_no_row_after_the_decision(S: str, market: Any) -> None:
     stamps = pd.date_range("2024-01-01 01:00", periods=121, freq="h")
-    given = None if S == "none" else {stamps[0]: market.S, stamps[60]: FactorCovariance(market.S.exposures * 2, market.S.idio_var * 9)}
+    given = (
+        None
+        if S == "none"
+        else {stamps[0]: market.S, stamps[60]: FactorCovariance(market.S.exposures * 2, market.S.idio_var * 9)}
+    )
 
     def run(returns: np.ndarray, covariance: Any) -> Any:
         def frame(values: np.ndarray) -> pd.DataFrame:
@@ -47,7 +51,9 @@ def test_the_covariance_reads_no_row_after_the_decision(S: str, market: Any) -> 
 
         config = BacktestConfig(H=PERIOD, min_history_hours=FIRST)
         zero = frame(np.zeros_like(returns))
-        return run_backtest(config, frame(market.alpha), zero, market.beta, covariance, frame(returns), zero, market.model)
+        return run_backtest(
+            config, frame(market.alpha), zero, market.beta, covariance, frame(returns), zero, market.model
+        )
 
     whole = run(market.returns, given)
     changed = market.returns.copy()
@@ -65,11 +71,11 @@ def test_alpha_equal_to_the_bars_own_return_scores_nothing_on_noise() -> None:
     rows, coins = 4001, 8
     noise = rng.normal(0.0, 0.01, (rows, coins))
     config = BacktestConfig(H=1, min_history_hours=24, use_costs=False)
-    zero = np.zeros_like(noise)
-    result = run_backtest(config, noise, zero, np.ones(coins), np.eye(coins) * 1e-4, noise, zero)
+    zero, S = np.zeros_like(noise), FactorCovariance(np.zeros((coins, 0)), np.full(coins, 1e-4))
+    result = run_backtest(config, noise, zero, np.ones(coins), S, noise, zero)
     periods = len(result.returns)
     assert abs(result.sharpe_ratio()) < 3.0 * np.sqrt(8766.0 / periods)
-    told = run_backtest(config, np.roll(noise, -1, axis=0), zero, np.ones(coins), np.eye(coins) * 1e-4, noise, zero)
+    told = run_backtest(config, np.roll(noise, -1, axis=0), zero, np.ones(coins), S, noise, zero)
     assert told.sharpe_ratio() > 100.0
 
 
@@ -91,7 +97,9 @@ def test_dates_are_those_of_the_decisions_after_the_warm_up() -> None:
     def frame(scale: float) -> pd.DataFrame:
         return pd.DataFrame(rng.normal(0.0, scale, (300, 3)), index=index, columns=coins)
 
-    config = BacktestConfig(H=8, start_date="2024-01-03", end_date="2024-01-09T12:00", min_history_hours=24, use_costs=False)
+    config = BacktestConfig(
+        H=8, start_date="2024-01-03", end_date="2024-01-09T12:00", min_history_hours=24, use_costs=False
+    )
     result = run_backtest(config, frame(1e-3), frame(1e-5), np.ones(3), np.eye(3) * 1e-4, frame(0.01), frame(1e-5))
     decisions = pd.date_range("2024-01-03", "2024-01-09 08:00", freq="8h", tz="UTC")
     assert list(result.trades["timestamp"]) == list(result.positions.index) == list(decisions)

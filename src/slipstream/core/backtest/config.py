@@ -29,7 +29,9 @@ class BacktestConfig:
         initial_capital: USD.
         leverage: most gross exposure, fraction of equity.
         use_costs: False trades free of charge and plans for free trading, so two runs differ by cost alone.
-        use_discrete_lots: hold whole lots only (see :func:`slipstream.core.portfolio.lots.round_to_lots`).
+        use_discrete_lots: hold whole lots only (see :func:`slipstream.core.portfolio.lots.round_to_lots`), and leave
+            undone what is below the venue's least order unless it closes a position. A book that has drifted past its
+            leverage by less than such orders stays there.
         min_history_hours: rows the first decision must have behind it, as hours.
         beta_tolerance: largest exposure that whole lots may leave, fraction of equity.
         returns_kind: whether ``realized_returns`` are ``"simple"`` or ``"log"``.

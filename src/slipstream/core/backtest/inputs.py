@@ -59,7 +59,11 @@ class Inputs:
 
     def forecast_at(self, row: int) -> BoolArray:
         """Assets with a forecast and all exposures at ``row``, shape (N,)."""
-        return np.asarray(np.isfinite(self.alpha[row]) & np.isfinite(self.beta[row]).all(axis=1))
+        return np.asarray(np.isfinite(self.alpha[row]) & self.exposed_at(row))
+
+    def exposed_at(self, row: int) -> BoolArray:
+        """Assets all whose exposures are known at ``row``, shape (N,)."""
+        return np.asarray(np.isfinite(self.beta[row]).all(axis=1))
 
 
 def read_inputs(
@@ -217,15 +221,6 @@ class CovarianceBook:
         if isinstance(whole, FactorCovariance):
             return FactorCovariance(whole.exposures[which], whole.idio_var[which])
         return np.ascontiguousarray(whole[np.ix_(which, which)])
-
-    def shared_risk(self, row: int, which: IntArray, others: IntArray, weights: FloatArray) -> FloatArray:
-        """Covariance of each of ``which`` with a book in ``others``, unknown ones counted as none."""
-        if self._variance is not None or not len(others):
-            return np.zeros(len(which))
-        whole = self._at(row)
-        if isinstance(whole, FactorCovariance):
-            return np.asarray(whole.exposures[which] @ (whole.exposures[others].T @ weights))
-        return np.asarray(np.nan_to_num(whole[np.ix_(which, others)]) @ weights)
 
     def known(self, row: int) -> BoolArray:
         """Assets whose variance is known at ``row``, shape (N,)."""

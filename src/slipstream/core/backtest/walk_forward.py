@@ -4,9 +4,9 @@ At each decision only rows known by then are read: the forecasts of that row, th
 it has drifted. The optimiser plans with the same costs the book then pays. Its P&L is that of the bars after the
 decision; the bar that ended at the decision is history.
 
-A coin whose last return is missing is frozen: it can be neither bought nor sold, so it is left out of the optimiser,
-which gets what gross is left, is told of the risk the frozen coin shares with the others, and neutralises the rest. A
-coin that can be traded but has no forecast goes to zero.
+A coin whose last return is missing is frozen: it can be neither bought nor sold, and the optimiser hedges the others
+around it (where its exposure or variance is unknown, too, it only takes its share of the gross). A coin that can be
+traded but has no forecast goes to zero.
 
 Source: Boyd et al. (2017), single-period optimisation with the accounting of section 2; the costs of
 :mod:`slipstream.core.portfolio.costs`.
@@ -22,7 +22,7 @@ import numpy as np
 from slipstream.core.backtest.config import BacktestConfig, BacktestInputError, moment_ms
 from slipstream.core.backtest.inputs import Inputs, read_inputs
 from slipstream.core.backtest.result import BacktestResult, Counts
-from slipstream.core.panel import FloatArray, IntArray, utc
+from slipstream.core.panel import BoolArray, FloatArray, IntArray, utc
 from slipstream.core.portfolio.costs import MIN_ORDER_USD, TAKER_FEE_BPS, CostError, TransactionCostModel
 from slipstream.core.portfolio.covariance import FactorCovariance
 
@@ -143,7 +143,11 @@ class _Run:
         self, config: BacktestConfig, inputs: Inputs, model: TransactionCostModel, first: int, last: int
     ) -> None:
         from slipstream.core.backtest.one_book import Book, Market
+        from slipstream.core.portfolio.optimizer import compile_solver
 
+        # One solver from the first decision to the last: the array twin that stands in while the compiled one loads
+        # agrees to many digits, but not bit for bit, and a run must not depend on what ran before it.
+        compile_solver()
         self.config, self.inputs, self.model = config, inputs, model
         self.first, self.last = first, last
         self.rows = np.arange(first, last, inputs.bars_per_period)
@@ -215,24 +219,25 @@ class _Run:
         lots = self._lot_usd(row) if config.use_discrete_lots else None
         if lots is not None:
             active &= np.isfinite(lots)
-        which = np.flatnonzero(active)
         target = np.where(tradable, 0.0, held)
-        frozen = np.flatnonzero(target)
-        if not len(which):
+        frozen = ~tradable & (held != 0.0)
+        pinned = frozen & inputs.exposed_at(row) & inputs.covariance.known(row)
+        which = np.flatnonzero(active | pinned)
+        if not active.any():
             return target
         S = inputs.covariance.for_assets(row, which)
-        alpha = inputs.alpha[row, which] - config.risk_aversion * inputs.covariance.shared_risk(
-            row, which, frozen, held[frozen]
-        )
         exposures = np.ascontiguousarray(inputs.beta[row, which])
-        gross = max(0.0, config.leverage - float(np.abs(held[frozen]).sum()))
-        impact = self.model.impact_at(equity) if config.use_costs else self.free
+        unseen = float(np.abs(held[frozen & ~pinned]).sum())
+        gross = max(config.leverage - unseen, float(np.abs(held[pinned]).sum()))
+        fee, impact = self.free, self.free
+        if config.use_costs:
+            fee, impact = self.model.fee_rate, self.model.impact_at(equity)
         wanted, info = optimize_portfolio_with_costs(
-            alpha,
+            np.where(pinned, 0.0, inputs.alpha[row])[which],
             exposures,
             S,
             held[which],
-            (self.model.fee_rate if config.use_costs else self.free)[which],
+            np.where(pinned, np.inf, fee)[which],
             impact[which],
             gross,
             risk_aversion=config.risk_aversion,
@@ -243,7 +248,7 @@ class _Run:
             self.failed += 1
             return held
         if lots is not None:
-            wanted = self._in_lots(wanted, held[which], exposures, S, equity, lots[which], gross)
+            wanted = self._in_lots(wanted, held[which], exposures, S, equity, lots[which], gross, pinned[which])
         target[which] = wanted
         return target
 
@@ -264,25 +269,34 @@ class _Run:
         equity: float,
         lot_usd: FloatArray,
         leverage: float,
+        frozen: BoolArray,
     ) -> FloatArray:
         from slipstream.core.portfolio.lots import round_to_lots
 
-        config = self.config
-        rounded, info = round_to_lots(
-            wanted,
-            beta,
-            S,
-            equity,
-            lot_usd,
-            beta_tolerance=config.beta_tolerance,
-            min_notional=MIN_ORDER_USD,
-            leverage=leverage,
-            max_weight=config.max_weight,
-            return_info=True,
-        )
+        config, still = self.config, frozen.copy()
+        while True:
+            rounded, info = round_to_lots(
+                np.where(still, held, wanted),
+                beta,
+                S,
+                equity,
+                np.where(still, 1.0, lot_usd),
+                beta_tolerance=config.beta_tolerance,
+                min_notional=MIN_ORDER_USD,
+                leverage=leverage,
+                max_weight=config.max_weight,
+                frozen=still,
+                return_info=True,
+            )
+            # A change far below one lot is the rounding of a number, not a trade.
+            change = np.abs(rounded - held) * equity
+            same = still | (change < 1e-6 * lot_usd)
+            too_small = ~same & (change < MIN_ORDER_USD) & (rounded != 0.0)
+            if not too_small.any():
+                break
+            # The venue takes no such order: keep those positions and fit the others around them.
+            still |= too_small
         self.lots_missed += not info["within_tolerance"]
-        # A change far below one lot is the rounding of a number, not a trade.
-        same = np.abs(rounded - held) * equity < 1e-6 * lot_usd
         return np.where(same, held, rounded)
 
 

@@ -23,7 +23,7 @@ from scipy import sparse
 from slipstream.core.panel import FloatArray
 from slipstream.core.portfolio import dual_newton_arrays as newton
 from slipstream.core.portfolio.covariance import FactorCovariance
-from slipstream.core.portfolio.dense_newton import DenseCoupling, split
+from slipstream.core.portfolio.dense_newton import couple
 from slipstream.core.portfolio.inputs import orthonormal_columns
 from slipstream.core.portfolio.programme import Programme
 
@@ -164,7 +164,7 @@ def solve(programme: Programme, costs: FloatArray, box: FloatArray, max_iter: in
         F, D = programme.covariance.exposures, programme.covariance.idio_var
         coupling: newton.Coupling = newton.FactorCoupling(np.sqrt(gamma) * F, gamma * D, neutral)
     else:
-        coupling = DenseCoupling(*split(gamma * programme.covariance), neutral)
+        coupling = couple(gamma * programme.covariance, neutral)
     least = float(np.where(box[0] > 0.0, box[0], np.where(box[1] < 0.0, -box[1], 0.0)).sum())
     if least > programme.gross_cap:
         return ConicAnswer(None, np.inf, 0, f"infeasible: the box alone needs gross {least:.6g} > cap")

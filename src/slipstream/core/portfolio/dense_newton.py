@@ -20,11 +20,26 @@ from dataclasses import dataclass
 import numpy as np
 
 from slipstream.core.panel import FloatArray
-from slipstream.core.portfolio.dual_newton_arrays import CoinAnswers, Coins, Solved, coins_at, off_span, rounds
+from slipstream.core.portfolio.dual_newton_arrays import (
+    CoinAnswers,
+    Coins,
+    Coupling,
+    FactorCoupling,
+    Solved,
+    coins_at,
+    off_span,
+    rounds,
+)
 from slipstream.core.portfolio.inputs import PortfolioInputError, orthonormal_columns
 
 _SHARES = (0.05, 0.01, 1e-3, 1e-4, 1e-5, 1e-6)
 """Shares of a coin's variance tried as its own; a well-estimated covariance passes one of the first two."""
+
+_RANK = 1e-14
+"""An eigenvalue below this fraction of the largest is rounding."""
+
+_FEW = 32
+"""Factors up to which a singular matrix is better taken apart into them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,13 +77,14 @@ class DenseCoupling:
 
     def step(self, x: FloatArray, w: FloatArray, h: FloatArray, grad: FloatArray, reg: FloatArray) -> FloatArray:
         n = self.width
-        trades, rests = np.flatnonzero(h), np.flatnonzero(h == 0.0)
+        trades = np.flatnonzero(h)
         r = w - x[:n]
+        at_rest = np.where(h == 0.0, r, 0.0)
         border = np.column_stack([self.neutral, np.sign(w)])[trades]
         rows = self.joint[trades]
         block = rows[:, trades]
         block.flat[:: len(trades) + 1] += 1.0 / h[trades]
-        right = r[trades] / h[trades] - rows[:, rests] @ r[rests]
+        right = r[trades] / h[trades] - rows @ at_rest
         solved = np.linalg.solve(block, np.column_stack([right, border]))
         schur = border.T @ solved[:, 1:]
         schur.flat[:: len(reg) + 1] += reg
@@ -77,37 +93,42 @@ class DenseCoupling:
         if prices[-1] < -x[-1]:
             prices[-1] = -x[-1]
             prices[:-1] = np.linalg.solve(schur[:-1, :-1], need[:-1] - schur[:-1, -1] * prices[-1])
-        step = np.empty(n + len(prices))
-        step[rests] = r[rests]
+        step = np.concatenate([at_rest, prices])
         step[trades] = solved[:, 0] - solved[:, 1:] @ prices
-        step[n:] = prices
         return step
 
 
-def split(S: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """``(P, D)`` with ``S = P + diag(D)``, P positive semidefinite and D >= 0; D = 0 for a singular S.
+def couple(S: FloatArray, neutral: FloatArray) -> Coupling:
+    """The joint half of the programme for a dense S: a split of it, or its factors where it has few.
 
     Raises:
         PortfolioInputError: S is not positive semidefinite (least eigenvalue below -1e-8 of the mean variance).
     """
     own = np.diag(S)
     for share in _SHARES:
-        rest = S - np.diag(share * own)
+        rest = S.copy()
+        rest.flat[:: len(S) + 1] -= share * own
         try:
             np.linalg.cholesky(rest)
         except np.linalg.LinAlgError:
             continue
-        return rest, share * own
+        return DenseCoupling(rest, share * own, neutral)
     mean = float(own.mean())
     values, vectors = np.linalg.eigh(S)
-    if values[0] < -1e-8 * max(mean, float(np.abs(values).max())):
+    largest = float(np.abs(values).max())
+    if values[0] < -1e-8 * max(mean, largest):
         raise PortfolioInputError(
             f"S is not positive semidefinite (least eigenvalue {values[0]:.3g}, mean variance {mean:.3g}); "
             "repair the estimate or use a FactorCovariance"
         )
+    real = values > _RANK * largest
+    factors = vectors[:, real] * np.sqrt(values[real])
+    if factors.shape[1] <= _FEW:
+        # A singular matrix of low rank loses digits as a matrix and none as factors.
+        return FactorCoupling(np.ascontiguousarray(factors), np.zeros(len(S)), neutral)
     # Negative eigenvalues here are rounding; left in, the dual bound would not be a bound.
-    clean = (vectors * np.maximum(values, 0.0)) @ vectors.T
-    return 0.5 * (clean + clean.T), np.zeros(len(S))
+    joint = factors @ factors.T
+    return DenseCoupling(0.5 * (joint + joint.T), np.zeros(len(S)), neutral)
 
 
 def solve(
@@ -130,6 +151,5 @@ def solve(
         PortfolioInputError: S is not positive semidefinite.
     """
     neutral = orthonormal_columns(B)
-    joint, own = split(gamma * S)
     coins = Coins(off_span(alpha, neutral), costs, box, L, answers)
-    return rounds(coins, DenseCoupling(joint, own, neutral), float(np.abs(alpha).max()), max_iter, target)
+    return rounds(coins, couple(gamma * S, neutral), float(np.abs(alpha).max()), max_iter, target)

@@ -126,7 +126,7 @@ def sweep(
 ) -> float:
     """Every coin at the multipliers ``x = (u, nu, mu)``: fills w, h and the dual gradient, returns the dual value."""
     n, k = A.shape
-    mu: float = x[k]
+    mu = float(x[k])
     joint, gross = 0.0, 0.0
     grad[:k] = 0.0
     for j in range(K):
@@ -252,7 +252,7 @@ def maximise(
         if done:
             return iteration
         # Regularisation in step with the miss: enough where no coin trades, nothing near the answer (Li et al. 2018).
-        mu: float = x[k]
+        mu = float(x[k])
         relax = 1e-3 * min(1.0, miss / size) + 1e-13
         for j in range(k + 1):
             reg[j] = relax * scale[j]

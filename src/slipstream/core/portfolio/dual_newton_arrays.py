@@ -238,9 +238,10 @@ def maximise(
         s = x[: coupling.width]
         gross_miss = max(grad[-1], 0.0) if x[-1] == 0.0 else abs(grad[-1])
         miss = max(float(gross_miss), float(np.abs(grad[coupling.width : -1]).max(initial=0.0)))
-        slack = coupling.mismatch(grad[: coupling.width], s, w)
-        if miss <= CONVERGED * size and slack <= CONVERGED * CONVERGED * (2.0 * coupling.quadratic(s)):
-            return x, w, h, iteration
+        if miss <= CONVERGED * size:
+            slack = coupling.mismatch(grad[: coupling.width], s, w)
+            if slack <= CONVERGED * CONVERGED * (2.0 * coupling.quadratic(s)):
+                return x, w, h, iteration
         step = coupling.step(x, w, h, grad, scale * (1e-3 * min(1.0, miss / size) + 1e-13))
         slope, t = running_sum(grad * step), 1.0
         if not slope > 0.0:

@@ -94,10 +94,12 @@ def as_covariance(S: FactorCovariance | ArrayLike, n: int) -> FactorCovariance |
     if dense.shape != (n, n):
         raise PortfolioInputError(f"S has shape {dense.shape}; expected ({n}, {n})")
     require_finite("S", dense)
-    skew = np.abs(dense - dense.T)
-    if n and skew.max() > 1e-8 * np.abs(dense).max():
+    skew = dense - dense.T
+    if not skew.any():
+        return dense
+    if skew.max() > 1e-8 * np.abs(dense).max():
         i, j = divmod(int(skew.argmax()), n)
-        raise PortfolioInputError(f"S is not symmetric: S[{i},{j}] = {dense[i, j]!r}, S[{j},{i}] = {dense[j, i]!r}")
+        raise PortfolioInputError(f"S is not symmetric: S[{i},{j}] = {dense[i, j]}, S[{j},{i}] = {dense[j, i]}")
     return 0.5 * (dense + dense.T)
 
 

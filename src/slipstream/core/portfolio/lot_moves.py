@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from slipstream.core.panel import FloatArray, IntArray
+from slipstream.core.panel import BoolArray, FloatArray, IntArray
 
 LEVERAGE, NEUTRALITY, TRACKING = 0, 1, 2
 """What a move is to improve; the later never spoils the earlier."""
@@ -60,6 +60,7 @@ def _options(
     g: FloatArray,
     least: IntArray,
     most: IntArray,
+    movable: BoolArray,
     to: IntArray,
     by: FloatArray,
     grows: FloatArray,
@@ -71,7 +72,7 @@ def _options(
         to[i, 1] = _next_count(counts[i], -1, least[i], most[i])
         to[i, 2] = 0
         for o in range(3):
-            by[i, o] = (to[i, o] - counts[i]) * lot[i]
+            by[i, o] = (to[i, o] - counts[i]) * lot[i] if movable[i] else 0.0
             grows[i, o] = (abs(to[i, o]) - abs(counts[i])) * lot[i]
             alone[i, o] = by[i, o] * (2.0 * g[i] + by[i, o] * S[i, i])
 
@@ -126,6 +127,7 @@ def improve(
     B: FloatArray,
     least: IntArray,
     most: IntArray,
+    movable: BoolArray,
     cap: float,
     tolerance: float,
     max_moves: int,
@@ -140,6 +142,7 @@ def improve(
         B: (N, K) exposures.
         least: (N,) smallest size of a position, lots.
         most: (N,) largest.
+        movable: (N,) False where the count must stay as it is.
         cap: gross; inf for none.
         tolerance: largest exposure.
         max_moves: moves at most.
@@ -156,7 +159,7 @@ def improve(
             aim = NEUTRALITY
         if aim == NEUTRALITY and _largest(b) <= tolerance:
             aim = TRACKING
-        _options(counts, lot, S, g, least, most, to, by, grows, alone)
+        _options(counts, lot, S, g, least, most, movable, to, by, grows, alone)
         worth, i, o, j, p = _best(aim, S, B, b, by, grows, alone, gross, cap, tolerance)
         if i < 0 or (aim == TRACKING and worth <= 1e-12 * (d @ g)):
             if aim == TRACKING:

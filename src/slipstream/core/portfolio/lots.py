@@ -17,7 +17,7 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from slipstream.core.panel import FloatArray, IntArray
+from slipstream.core.panel import BoolArray, FloatArray, IntArray
 from slipstream.core.portfolio.costs import MIN_ORDER_USD
 from slipstream.core.portfolio.covariance import FactorCovariance
 from slipstream.core.portfolio.inputs import PortfolioInputError, as_columns, as_covariance, as_scalar, as_vector
@@ -46,6 +46,7 @@ def round_to_lots(
     min_notional: float = MIN_ORDER_USD,
     leverage: float | None = None,
     max_weight: float | None = None,
+    frozen: ArrayLike | None = None,
     return_info: Literal[False] = False,
 ) -> FloatArray: ...
 
@@ -65,6 +66,7 @@ def round_to_lots(
     min_notional: float = MIN_ORDER_USD,
     leverage: float | None = None,
     max_weight: float | None = None,
+    frozen: ArrayLike | None = None,
     return_info: Literal[True],
 ) -> tuple[FloatArray, dict[str, Any]]: ...
 
@@ -83,6 +85,7 @@ def round_to_lots(
     min_notional: float = MIN_ORDER_USD,
     leverage: float | None = None,
     max_weight: float | None = None,
+    frozen: ArrayLike | None = None,
     return_info: bool = False,
 ) -> FloatArray | tuple[FloatArray, dict[str, Any]]:
     """The nearest book in whole lots that is neutral within a tolerance.
@@ -101,6 +104,7 @@ def round_to_lots(
         min_notional: smallest position that may be held, USD.
         leverage: most gross exposure; None is no limit.
         max_weight: most of one coin, long or short; None is no limit.
+        frozen: coins that keep ``w_ideal`` as it is, whole or not, (N,) bool; the others are neutral around them.
         return_info: also return what was done.
 
     Returns:
@@ -122,8 +126,11 @@ def round_to_lots(
     cap = np.inf if leverage is None else as_scalar("leverage", leverage, allow_zero=True)
     biggest = np.inf if max_weight is None else as_scalar("max_weight", max_weight, allow_zero=True)
     least, most = _sizes(lot, as_scalar("min_notional", min_notional, allow_zero=True) / equity, biggest)
+    movable = np.ones(n, dtype=bool) if frozen is None else ~np.asarray(frozen, dtype=bool)
+    # A frozen position is one lot of its own size.
+    lot = np.where(movable | (ideal == 0.0), lot, np.abs(ideal))
     dense = covariance.dense() if isinstance(covariance, FactorCovariance) else covariance
-    counts, moves = _search(ideal, lot, dense, B, least, most, cap, tolerance, max_iterations)
+    counts, moves = _search(ideal, lot, dense, B, least, most, movable, cap, tolerance, max_iterations)
     w = counts * lot
     exposure = _exposure(B, w)
     within = exposure <= tolerance * _ROOM
@@ -172,30 +179,35 @@ def _search(
     B: FloatArray,
     least: IntArray,
     most: IntArray,
+    movable: BoolArray,
     cap: float,
     tolerance: float,
     max_moves: int,
 ) -> tuple[IntArray, int]:
-    """Counts and the moves made: from the rounded book, then, if it stays off neutral, from smaller ones.
+    """Counts and the moves made: the best of the searches from the rounded, the truncated and the empty book.
 
-    The empty book is neutral, and the search never leaves the tolerance once inside. It is the last start, kept only
-    where the search from it comes to its end.
+    Many lots are fine ones, and the rounded book all but always leads to a neutral one; the truncated one is the second
+    try. Few lots are coarse: all starts are tried. The empty book is neutral and a search never leaves the tolerance
+    once inside, so from there a neutral book is always found.
     """
     from slipstream.core.portfolio.lot_moves import improve
 
-    best, best_exposure, made = np.zeros(len(lot), dtype=np.int64), np.inf, 0
-    for start in (np.rint(ideal / lot), np.trunc(ideal / lot), np.zeros(len(lot))):
+    wanted = ideal / lot
+    starts = [np.rint(wanted), np.trunc(wanted), np.zeros(len(lot))]
+    few = np.abs(starts[0]).sum() <= max_moves
+    best = (np.inf, np.inf, 0, np.zeros(len(lot), dtype=np.int64))
+    for start in starts if few else starts[:2]:
+        if best[0] == 0.0 and not few:
+            break
         clipped = np.clip(start, -most.astype(np.float64), most.astype(np.float64))
         counts = np.where(np.abs(clipped) < least, 0.0, clipped).astype(np.int64)
-        moves = int(improve(counts, lot, ideal, S, B, least, most, cap, tolerance, max_moves))
-        exposure = _exposure(B, counts * lot)
-        if not start.any() and moves == max_moves and np.isfinite(best_exposure):
-            break
-        if exposure < best_exposure:
-            best, best_exposure, made = counts, exposure, moves
-        if best_exposure <= tolerance * _ROOM:
-            break
-    return best, made
+        counts = np.where(movable, counts, np.sign(ideal).astype(np.int64))
+        moves = int(improve(counts, lot, ideal, S, B, least, most, movable, cap, tolerance, max_moves))
+        gap = counts * lot - ideal
+        excess = max(_exposure(B, counts * lot) - tolerance * _ROOM, 0.0)
+        if (excess, float(gap @ S @ gap)) < best[:2]:
+            best = (excess, float(gap @ S @ gap), moves, counts)
+    return best[3], best[2]
 
 
 def _exposure(B: FloatArray, w: FloatArray) -> float:

@@ -112,8 +112,9 @@ class _Engine:
             (dual_newton.coins_at, dual_newton.COINS_SIGNATURE),
         ):
             dispatcher: Any = function
-            dispatcher.compile(signature)
-            dispatcher.disable_compile()
+            if not dispatcher.signatures:
+                dispatcher.compile(signature)
+                dispatcher.disable_compile()
         self.factor, self.coins = dual_newton.solve, dual_newton.coins_at
 
     def count(self) -> None:

@@ -30,6 +30,7 @@ def targets(view: View, config: CarryConfig | None = None) -> FloatArray:
     """
     from slipstream.core.factors.market import market_model, market_variance
     from slipstream.core.forecast.funding import expected_funding
+    from slipstream.core.portfolio.covariance import FactorCovariance
     from slipstream.core.portfolio.optimizer import optimize_portfolio
 
     cfg = config or CarryConfig()
@@ -44,7 +45,9 @@ def targets(view: View, config: CarryConfig | None = None) -> FloatArray:
     if len(usable) < cfg.min_coins or not np.isfinite(factor_variance):
         return weights
     slope = beta[usable]
-    risk = bars * (factor_variance * np.outer(slope, slope) + np.diag(residual_variance[usable]))
+    risk = FactorCovariance(
+        exposures=np.sqrt(bars * factor_variance) * slope[:, None], idio_var=bars * residual_variance[usable]
+    )
     alpha = -bars * clipped(funding[usable], cfg.forecast_clip)
     weights[usable] = optimize_portfolio(alpha, slope, risk, leverage=cfg.leverage)
     return weights

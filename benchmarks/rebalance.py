@@ -1,0 +1,97 @@
+"""Milliseconds per rebalance against Clarabel called directly, problem by problem in one run.
+
+    python benchmarks/rebalance.py --inputs FOLDER
+
+FOLDER holds ``rebalance_N{30,100,200,500}.npz``: consecutive problems, each with its certified optimum. The documented
+function (all checks included), Clarabel's ``solve`` alone (its set-up is not counted) and the documented function with
+a dense covariance take turns, one pass over the problems each, so that a slow moment of the machine hits all of them.
+Medians are printed, with the worst relative sub-optimality of each; the ratio is the median over problems.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from slipstream.core.portfolio.conic import form
+from slipstream.core.portfolio.covariance import FactorCovariance
+from slipstream.core.portfolio.inputs import orthonormal_columns
+from slipstream.core.portfolio.optimizer import compile_solver, optimize_portfolio_with_costs
+from slipstream.core.portfolio.programme import Programme
+
+SIZES = (30, 100, 200, 500)
+
+
+def cost(z: dict[str, Any], t: int, w: np.ndarray) -> float:
+    """The objective of problem t at w, to be minimised."""
+    d, y = np.abs(w - z["w0"][t]), z["B"].T @ w
+    return float(-z["alpha"][t] @ w + 0.5 * (y @ y + w @ (z["D"] * w)) + z["c"] @ d + z["lam"] @ d**1.5)
+
+
+def timed(run: Callable[[], Any]) -> tuple[float, Any]:
+    """Milliseconds of one call, and its result."""
+    start = time.perf_counter()
+    result = run()
+    return 1e3 * (time.perf_counter() - start), result
+
+
+def measure(z: dict[str, Any], repeats: int) -> dict[str, tuple[list[float], list[float]]]:
+    """Per method: milliseconds of every solve, and relative sub-optimality of every problem."""
+    S = FactorCovariance(z["B"], z["D"])
+    dense, neutral = S.dense(), orthonormal_columns(z["beta"][:, None])
+    L, cap = float(z["L"]), float(z["hi"][0])
+    measured: dict[str, tuple[list[float], list[float]]] = {m: ([], []) for m in ("factor", "dense", "clarabel")}
+
+    def ours(covariance: Any, t: int) -> Callable[[], Any]:
+        return lambda: optimize_portfolio_with_costs(
+            z["alpha"][t], z["beta"], covariance, z["w0"][t], z["c"], z["lam"], L, max_weight=cap
+        )[0]
+
+    def programme(t: int) -> Programme:
+        beta = z["beta"][:, None].copy()
+        return Programme(z["alpha"][t], beta, S, z["w0"][t], z["c"], z["lam"], z["lo"], z["hi"], L)
+
+    for _ in range(repeats):
+        posed = [form(p, *p.costs_and_box(), neutral) for p in map(programme, range(len(z["alpha"])))]
+        calls = {
+            "factor": [ours(S, t) for t in range(len(posed))],
+            "clarabel": [p.solver().solve for p in posed],
+            "dense": [ours(dense, t) for t in range(len(posed))],
+        }
+        for method, runs in calls.items():
+            for t, run in enumerate(runs):
+                spent, result = timed(run)
+                w = posed[t].size * np.asarray(result.x)[: S.n_assets] if method == "clarabel" else result
+                measured[method][0].append(spent)
+                measured[method][1].append(abs(cost(z, t, w) - z["p_star"][t]) / abs(z["p_star"][t]))
+    return measured
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--inputs", type=Path, required=True, help="folder of rebalance_N*.npz")
+    parser.add_argument("--repeats", type=int, default=5, help="passes over the problems of each size (5)")
+    arguments = parser.parse_args()
+    compile_solver()
+    print(
+        f"{'N':>4} {'factor ms':>10} {'dense ms':>9} {'Clarabel ms':>12} {'ratio':>7}   worst relative sub-optimality"
+    )
+    for n in SIZES:
+        path = arguments.inputs / f"rebalance_N{n}.npz"
+        if not path.is_file():
+            parser.error(f"{path} does not exist; give the folder of the recorded problems with --inputs")
+        with np.load(path) as file:
+            measured = measure(dict(file), arguments.repeats)
+        ms = {method: float(np.median(spent)) for method, (spent, _) in measured.items()}
+        worst = ", ".join(f"{method} {max(missed):.0e}" for method, (_, missed) in measured.items())
+        ratio = float(np.median(np.array(measured["clarabel"][0]) / np.array(measured["factor"][0])))
+        print(f"{n:>4} {ms['factor']:>10.3f} {ms['dense']:>9.2f} {ms['clarabel']:>12.2f} {ratio:>6.0f}x   {worst}")
+
+
+if __name__ == "__main__":
+    main()

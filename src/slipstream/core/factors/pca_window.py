@@ -1,0 +1,358 @@
+"""One window of returns -> its weighted principal components, as a portfolio and as betas to it. Compiled.
+
+Over the coins with enough returns in the window, with weights ``q`` (mean 1) and ``X`` the returns less each coin's
+mean (a missing one is 0, and the column grows by sqrt(K / n_i) so that its variance keeps its size), the components
+are the right singular vectors ``u`` of ``X diag(sqrt q)``: the eigenvectors of Q^1/2 Sigma Q^1/2. The factor is the
+return of the portfolio ``c`` = a sqrt(q) u, and a beta is the plain regression slope of a coin's return on it; without
+gaps that is u / (a sqrt(q)). The loadings u themselves are no betas: they belong to weighted returns.
+
+A row in which coins are missing holds the factor of those that are there, divided by the share of ``sum c_i beta_i``
+they make up. As betas are slopes on the factor and the factor needs the betas, the two are iterated until they agree.
+
+The decomposition is that of the smaller Gram matrix, by time or by coin. The first vector comes from power iteration
+started at the weighted mean return, held to a proven angle (see :mod:`~slipstream.core.factors.spectrum`); where no
+first eigenvalue dominates, and for further components, LAPACK decomposes the matrix. Every window stands alone: no
+state is carried over but the sign of components 2 and 3.
+
+Source: Avellaneda and Lee (2010), liquidity-weighted components and betas by regression on them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from slipstream.core.factors.spectrum import SMALLEST, leading_eigenpair
+from slipstream.core.panel import BoolArray, FloatArray, IntArray
+
+OK, FEW_COINS, NO_VOLUME, NO_VARIANCE, NO_DIRECTION, GAPS = range(6)
+"""What became of a window: its row is NaN unless it is ``OK``."""
+
+WEIGHT_NONE, WEIGHT_SQRT, WEIGHT_LOG, WEIGHT_DOLLAR = range(4)
+
+LEAST_SHARE = 0.6
+"""Of ``sum c_i beta_i``, what must be there for a row to have a factor."""
+_AGREEMENT = 1e-13
+_AGREEMENT_STEPS = 100
+
+
+@njit(cache=True, nogil=True)
+def rolling_components(
+    returns: FloatArray,
+    volume_usd: FloatArray,
+    window: int,
+    weighting: int,
+    min_coins: int,
+    min_periods: int,
+    components: int,
+    reference: int,
+    conditions: bool,
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray, IntArray, IntArray]:
+    """Components of every window of ``window`` bars.
+
+    Args:
+        returns: shape (M, N), log returns per bar, NaN where missing.
+        volume_usd: shape (M, N), USD per bar, NaN where unknown.
+        window: bars per window, K.
+        weighting: one of the ``WEIGHT_`` codes.
+        min_coins: coins a window needs.
+        min_periods: returns a coin needs in the window.
+        components: how many, C.
+        reference: column whose correlation with components 2 and 3 is positive at first; -1 where there is none, and
+            then the coin with the largest weight in that window.
+        conditions: whether condition numbers are wanted; they cost more than the first component.
+
+    Returns:
+        beta (W, C, N), coefficients c (W, C, N), eigenvalues (W, C), total variance (W,), condition number (W,),
+        coins (W,) and outcome (W,), with W = M - K + 1; row w belongs to the window that ends at bar w + K - 1.
+    """
+    coins = returns.shape[1]
+    rows = max(returns.shape[0] - window + 1, 0)
+    beta = np.full((rows, components, coins), np.nan)
+    coef = np.full((rows, components, coins), np.nan)
+    eigenvalue = np.full((rows, components), np.nan)
+    total = np.full(rows, np.nan)
+    condition = np.full(rows, np.nan)
+    used = np.zeros(rows, dtype=np.int64)
+    outcome = np.zeros(rows, dtype=np.int64)
+    last = np.zeros((components, coins))
+    for w in range(rows):
+        every = returns[w : w + window]
+        chosen = np.flatnonzero(_count(every) >= max(min_periods, 2))
+        used[w] = len(chosen)
+        if len(chosen) < min_coins:
+            outcome[w] = FEW_COINS
+            continue
+        q = _weights(_columns(volume_usd[w : w + window], chosen), weighting)
+        if len(q) == 0:
+            outcome[w] = NO_VOLUME
+            continue
+        sample = _columns(every, chosen)
+        count, mean = _means(sample)
+        root = np.sqrt(q)
+        weighted = _weighted(sample, mean, root * np.sqrt(window / count))
+        vectors, values, variance, ratio = _directions(weighted, root, components, conditions)
+        if len(values) == 0:
+            outcome[w] = NO_VARIANCE
+            continue
+        outcome[w] = _fill_row(
+            beta[w], coef[w], last, sample, count, mean, q, vectors, chosen, min_periods, reference
+        )
+        if outcome[w] == OK:
+            eigenvalue[w, : len(values)] = values / (window - 1.0)
+            total[w] = variance / (window - 1.0)
+            condition[w] = ratio
+    return beta, coef, eigenvalue, total, condition, used, outcome
+
+
+@njit(cache=True, nogil=True)
+def _columns(block: FloatArray, chosen: IntArray) -> FloatArray:
+    """The chosen columns; without a copy if they are all there are."""
+    if len(chosen) == block.shape[1]:
+        return block
+    out = np.empty((block.shape[0], len(chosen)))
+    for t in range(block.shape[0]):
+        for k in range(len(chosen)):
+            out[t, k] = block[t, chosen[k]]
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _count(block: FloatArray) -> FloatArray:
+    """Numbers in each column."""
+    count = np.zeros(block.shape[1])
+    for t in range(block.shape[0]):
+        for i in range(block.shape[1]):
+            count[i] += 0.0 if np.isnan(block[t, i]) else 1.0
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _means(block: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Numbers in each column and their mean (0 of none)."""
+    count = _count(block)
+    total = np.zeros(block.shape[1])
+    for t in range(block.shape[0]):
+        for i in range(block.shape[1]):
+            total[i] += 0.0 if np.isnan(block[t, i]) else block[t, i]
+    return count, total / np.maximum(count, 1.0)
+
+
+@njit(cache=True, nogil=True)
+def _weights(volume_usd: FloatArray, weighting: int) -> FloatArray:
+    """Weights with mean 1 from the window's mean volumes; none at all where no coin has a volume."""
+    bars, size = volume_usd.shape
+    if weighting == WEIGHT_NONE:
+        return np.ones(size)
+    count, mean = _means(volume_usd)
+    usable = (2.0 * count >= bars) & (mean > 0.0)
+    if not usable.any():
+        return np.empty(0)
+    if not usable.all():
+        mean = np.where(usable, mean, np.median(mean[usable]))
+    if weighting == WEIGHT_SQRT:
+        mean = np.sqrt(mean)
+    elif weighting == WEIGHT_LOG:
+        mean = np.log1p(mean)
+    return mean / mean.mean()
+
+
+@njit(cache=True, nogil=True)
+def _weighted(sample: FloatArray, mean: FloatArray, scale: FloatArray) -> FloatArray:
+    """Deviations from each coin's mean, scaled; 0 where there is no return; shape (K, n)."""
+    out = np.empty(sample.shape)
+    for t in range(sample.shape[0]):
+        for k in range(sample.shape[1]):
+            gap = (sample[t, k] - mean[k]) * scale[k]
+            out[t, k] = 0.0 if np.isnan(gap) else gap
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _directions(
+    weighted: FloatArray, root: FloatArray, components: int, conditions: bool
+) -> tuple[FloatArray, FloatArray, float, float]:
+    """Right singular vectors (J, n), squared singular values (J,), their total, and the largest over the smallest.
+
+    J is ``components`` or, where the window has fewer directions, their number. The smallest value is the last of
+    those the window can determine: one fewer than its bars with a return, or the number of coins.
+    """
+    bars, size = weighted.shape
+    by_time = bars <= size
+    gram = np.dot(weighted, weighted.T) if by_time else np.dot(weighted.T, weighted)
+    total = np.trace(gram)
+    if not total > 0.0:
+        return np.empty((0, size)), np.empty(0), 0.0, np.nan
+    left = np.empty((components, len(gram)))
+    values = np.full(components, np.nan)
+    if components == 1:
+        start = np.dot(weighted, root) if by_time else root.copy()
+        values[0] = leading_eigenpair(gram, start, left[0])
+    if np.isnan(values[0]):
+        spectrum, basis = np.linalg.eigh(gram)
+        for j in range(components):
+            at = len(gram) - 1 - j
+            values[j] = spectrum[at] if at >= 0 else 0.0
+            left[j] = basis[:, max(at, 0)]
+    condition = _condition(np.linalg.eigvalsh(gram), weighted) if conditions else np.nan
+    found = 0
+    while found < components and values[found] > SMALLEST * values[0]:
+        found += 1
+    vectors = np.empty((found, size))
+    for j in range(found):
+        side = np.dot(left[j], weighted) if by_time else left[j].copy()
+        vectors[j] = side / np.sqrt(np.dot(side, side))
+    return vectors, values[:found], total, condition
+
+
+@njit(cache=True, nogil=True)
+def _condition(spectrum: FloatArray, weighted: FloatArray) -> float:
+    """The largest eigenvalue over the smallest one the window can determine; NaN where that is 0."""
+    seen = 0
+    for t in range(weighted.shape[0]):
+        seen += np.any(weighted[t] != 0.0)
+    place = len(spectrum) - min(seen - 1, weighted.shape[1])
+    if place >= len(spectrum) or not spectrum[place] > SMALLEST * spectrum[-1]:
+        return np.nan
+    return spectrum[-1] / spectrum[place]
+
+
+@njit(cache=True, nogil=True)
+def _fill_row(
+    beta: FloatArray,
+    coef: FloatArray,
+    last: FloatArray,
+    sample: FloatArray,
+    count: FloatArray,
+    mean: FloatArray,
+    q: FloatArray,
+    vectors: FloatArray,
+    chosen: IntArray,
+    min_periods: int,
+    reference: int,
+) -> int:
+    """Write betas and coefficients (C, N) of one window, scaled and signed; its outcome.
+
+    A window without a first component has no row. One that lacks a further component has NaN there.
+    """
+    root = np.sqrt(q)
+    ones = np.ones(len(q))
+    centred = _weighted(sample, mean, ones)
+    whole = count.min() == len(sample)
+    raw = sample if whole else _weighted(sample, np.zeros(len(q)), ones)
+    for j in range(len(vectors)):
+        portfolio = root * vectors[j]
+        if whole:
+            slope = _slopes(portfolio, raw, centred)
+        else:
+            guess = vectors[j] / root * np.sqrt(len(sample) / count)
+            slope = _agreed_slopes(guess, portfolio, raw, centred, ~np.isnan(sample), min_periods)
+        if len(slope) == 0:
+            if j == 0:
+                return GAPS
+            continue
+        if j == 0:
+            scale = np.dot(q, slope) / q.sum()
+            if abs(scale) <= np.sqrt(SMALLEST * np.dot(q, slope * slope) / q.sum()):
+                return NO_DIRECTION
+        else:
+            scale = 1.0 / np.abs(portfolio).sum()
+            if _sign(portfolio, slope, last[j], q, chosen, reference) < 0.0:
+                scale = -scale
+            last[j] = 0.0
+        for k in range(len(chosen)):
+            coef[j, chosen[k]] = scale * portfolio[k]
+            beta[j, chosen[k]] = slope[k] / scale
+            last[j, chosen[k]] = scale * portfolio[k]
+    return OK
+
+
+@njit(cache=True, nogil=True)
+def _sign(
+    portfolio: FloatArray, slope: FloatArray, last: FloatArray, q: FloatArray, chosen: IntArray, reference: int
+) -> float:
+    """Positive if the component points as it did before or, the first time, as the reference coin moves."""
+    along = 0.0
+    for k in range(len(chosen)):
+        along += last[chosen[k]] * portfolio[k]
+    if along != 0.0:
+        return along
+    for k in range(len(chosen)):
+        if chosen[k] == reference:
+            return slope[k]
+    return slope[np.argmax(q)]
+
+
+@njit(cache=True, nogil=True)
+def _slopes(portfolio: FloatArray, raw: FloatArray, centred: FloatArray) -> FloatArray:
+    """Slopes of every coin's return on the portfolio's, shape (n,), where no return is missing; none if it is still."""
+    factor = np.dot(raw, portfolio)
+    factor -= factor.mean()
+    spread = np.dot(factor, factor)
+    if not spread > 0.0:
+        return np.empty(0)
+    return np.dot(factor, centred) / spread
+
+
+@njit(cache=True, nogil=True)
+def _agreed_slopes(
+    slope: FloatArray,
+    portfolio: FloatArray,
+    raw: FloatArray,
+    centred: FloatArray,
+    present: BoolArray,
+    min_periods: int,
+) -> FloatArray:
+    """Slopes on the factor that those very slopes fill the gaps of, shape (n,), from a first guess up to scale.
+
+    None at all if fewer than ``min_periods`` rows have a factor, a coin has no slope, or no agreement is reached.
+    """
+    bars, size = raw.shape
+    mask = np.where(present, 1.0, 0.0)
+    held_return = np.dot(raw, portfolio)
+    factor = np.empty(bars)
+    for _ in range(_AGREEMENT_STEPS):
+        exposure = portfolio * slope
+        share = np.dot(mask, exposure) / exposure.sum()
+        rows, level = 0, 0.0
+        for t in range(bars):
+            factor[t] = held_return[t] / share[t] if share[t] >= LEAST_SHARE else np.nan
+            if not np.isnan(factor[t]):
+                rows += 1
+                level += factor[t]
+        if rows < max(min_periods, 3):
+            return np.empty(0)
+        level /= rows
+        n, sf, sff = np.zeros(size), np.zeros(size), np.zeros(size)
+        sr, srf = np.zeros(size), np.zeros(size)
+        for t in range(bars):
+            f = factor[t] - level
+            if np.isnan(f):
+                continue
+            for k in range(size):
+                n[k] += mask[t, k]
+                sf[k] += mask[t, k] * f
+                sff[k] += mask[t, k] * f * f
+                sr[k] += centred[t, k]
+                srf[k] += centred[t, k] * f
+        known = np.maximum(n, 1.0)
+        spread = sff - sf * sf / known
+        if n.min() < 3.0 or not spread.min() > 0.0:
+            return np.empty(0)
+        fitted = (srf - sr * sf / known) / spread
+        settled = np.abs(fitted - slope).max() <= _AGREEMENT * np.abs(fitted).max()
+        slope = fitted
+        if settled:
+            return slope
+    return np.empty(0)
+
+
+@njit(cache=True, nogil=True)
+def bar_sums(values: FloatArray, first: int, per_bar: int, bars: int) -> FloatArray:
+    """Sums of ``per_bar`` rows each from row ``first`` on, shape (bars, N); NaN where one of them is missing."""
+    out = np.zeros((bars, values.shape[1]))
+    for m in range(bars):
+        for k in range(per_bar):
+            for i in range(values.shape[1]):
+                out[m, i] += values[first + m * per_bar + k, i]
+    return out
