@@ -4,10 +4,10 @@
     uv pip install --python ../slipstream-bench/bin/python --editable . cvxportfolio==1.5.1
     ../slipstream-bench/bin/python benchmarks/backtest.py --inputs DIR
 
-Row t of the recorded arrays is a period: decide at its start from ``alpha``, then earn ``r`` and pay ``funding``. The peer
-plans with the programme that Slipstream solves - alpha, variance in factor form at weight 1/2, 3 bp linear cost, the
-square-root law at the coin's mean volume, beta-neutral, gross at most 1 - and its simulator charges the same costs and
-the funding of the position at the period's open.
+Row t of the recorded arrays is a period: decide at its start from ``alpha``, then earn ``r`` and pay ``funding``. The
+peer plans with the programme that Slipstream solves - alpha, variance in factor form at weight 1/2, 3 bp linear cost,
+the square-root law at the coin's mean volume, beta-neutral, gross at most 1 - and its simulator charges the same costs
+and the funding of the position at the period's open.
 """
 
 from __future__ import annotations

@@ -184,7 +184,7 @@ def test_capital_among_strategies_is_the_same_programme(seed):
     buys = (w > previous) & (w < 0.3)
     sells = (w < previous) & (w > 0.0) & (w < 0.3)
     shadow = max(0.0, float((slope - move)[buys].max(initial=0.0)))
-    if shadow > 0.0:
+    if shadow > 1e-9:
         assert w.sum() == pytest.approx(1.0, abs=1e-9)
     np.testing.assert_allclose((slope - move)[buys], shadow, atol=1e-8)
     if sells.any() and w.sum() < 1.0 - 1e-9:

@@ -14,10 +14,17 @@ import pytest
 
 import slipstream.core
 import slipstream.strategies
+from slipstream.core.factors.pca import PCASpec
 from slipstream.core.panel import FloatArray, Panel, UniverseRule, View, tradable_universe
 from slipstream.strategies import list_strategies, load_strategy, load_targets
 
-PARAMETERS = {"span_hours": 100.0, "window_hours": 168, "lookback_hours": 24.0, "volatility_span_hours": 64.0}
+PARAMETERS: dict[str, Any] = {
+    "span_hours": 100.0,
+    "window_hours": 168,
+    "lookback_hours": 24.0,
+    "volatility_span_hours": 64.0,
+    "spec": PCASpec(K=20),
+}
 ARRAYS = ("open", "high", "low", "close", "volume_usd", "funding")
 NOT_FEATURES = ("targets", "scores", "weights_from_scores", "daily_returns_of")
 """Functions of a view that are a decision or a part of one."""

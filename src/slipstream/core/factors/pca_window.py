@@ -345,14 +345,3 @@ def _agreed_slopes(
         if settled:
             return slope
     return np.empty(0)
-
-
-@njit(cache=True, nogil=True)
-def bar_sums(values: FloatArray, first: int, per_bar: int, bars: int) -> FloatArray:
-    """Sums of ``per_bar`` rows each from row ``first`` on, shape (bars, N); NaN where one of them is missing."""
-    out = np.zeros((bars, values.shape[1]))
-    for m in range(bars):
-        for k in range(per_bar):
-            for i in range(values.shape[1]):
-                out[m, i] += values[first + m * per_bar + k, i]
-    return out

@@ -76,9 +76,8 @@ def form(programme: Programme, costs: FloatArray, box: FloatArray, neutral: Floa
     programme's neutral columns.
     """
     linear, impact, held = costs
-    lo, hi = box
     n = len(held)
-    size = min(programme.gross_cap, float(np.maximum(np.abs(lo), np.abs(hi)).sum()))
+    size = min(programme.gross_cap, float(np.maximum(np.abs(box[0]), np.abs(box[1])).sum()))
     steepest = float(max(np.abs(programme.alpha).max(), (linear + impact * np.sqrt(size)).max()))
     pull = steepest if steepest > 0.0 else 1.0
     gamma = programme.risk_aversion * size / pull
@@ -89,67 +88,80 @@ def form(programme: Programme, costs: FloatArray, box: FloatArray, neutral: Floa
     else:
         F = np.zeros((n, 0))
         risk = sparse.csc_array(np.triu(gamma * programme.covariance))
-    t, s, k, m = len(costly), len(bent), F.shape[1], neutral.shape[1]
-    # columns: weights n, sizes n, trades t, impact costs s, exposures k
-    eye = sparse.eye_array(n, format="csr")
-    pick = sparse.eye_array(t, format="csr")
-
-    def row(w: Any = None, g: Any = None, d: Any = None, c: Any = None, y: Any = None) -> list[Any]:
-        height = next(part.shape[0] for part in (w, g, d, c, y) if part is not None)
-        widths = (n, n, t, s, k)
-        parts = (w, g, d, c, y)
-        return [
-            sparse.csr_array((height, width)) if part is None else sparse.csr_array(part)
-            for part, width in zip(parts, widths, strict=True)
-        ]
-
-    frozen, free = np.flatnonzero(lo == hi), np.flatnonzero(lo != hi)
-    equalities = [row(w=F.T, y=-np.eye(k)), row(w=neutral.T), row(w=eye[frozen])]
-    below = [
-        row(w=eye[free]),
-        row(w=-eye[free]),
-        row(w=eye[costly], d=-pick),
-        row(w=-eye[costly], d=-pick),
-        row(w=eye, g=-eye),
-        row(w=-eye, g=-eye),
-        row(g=np.ones((1, n))),
-    ]
-    at = held[costly] / size
-    b = [np.zeros(k + m), lo[frozen] / size, hi[free] / size, -lo[free] / size, at, -at, np.zeros(2 * n)]
-    b.append(np.array([programme.gross_cap / size]))
-    height_below = 2 * len(free) + 2 * t + 2 * n + 1
-    cones = [clarabel.ZeroConeT(k + m + len(frozen)), clarabel.NonnegativeConeT(height_below)]
-    powers = _power_rows(np.searchsorted(costly, bent), t, s)
-    cones += [clarabel.PowerConeT(2.0 / 3.0)] * s
-    b.append(np.tile([0.0, 1.0, 0.0], s))
-    blocks = [*equalities, *below, row(d=powers[0], c=powers[1])]
-    A = sparse.csc_array(sparse.vstack([sparse.hstack(parts) for parts in blocks if parts[0].shape[0]]))
-    zeros = [sparse.csc_array((width, width)) for width in (n, t, s)]
-    P = sparse.csc_array(sparse.block_diag([risk, *zeros, sparse.eye_array(k)]))
-    q = np.concatenate([-programme.alpha, np.zeros(n), linear[costly], impact[bent] * np.sqrt(size), np.zeros(k)])
-    q[: 2 * n + t + s] /= pull
-    equal = k + m + len(frozen)
+    widths = (n, n, len(costly), len(bent), F.shape[1])
+    equal, equal_to = _equalities(F, neutral, box / size, widths)
+    below, below_at = _inequalities(costly, held / size, box / size, programme.gross_cap / size, widths)
+    power, power_at = _powers(np.searchsorted(costly, bent), widths)
+    cones = [clarabel.ZeroConeT(len(equal_to)), clarabel.NonnegativeConeT(len(below_at))]
+    cones += [clarabel.PowerConeT(2.0 / 3.0)] * len(bent)
+    zeros = [sparse.csc_array((width, width)) for width in widths[1:4]]
+    slopes = (-programme.alpha, np.zeros(n), linear[costly], impact[bent] * np.sqrt(size), np.zeros(widths[4]))
     return ConicForm(
-        sparse.csc_matrix(P),
-        q,
-        sparse.csc_matrix(A),
-        np.concatenate(b),
-        cones,
-        slice(k, k + m),
-        equal + height_below - 1,
-        size,
-        pull,
+        P=sparse.csc_matrix(sparse.block_diag([risk, *zeros, sparse.eye_array(widths[4])])),
+        q=np.concatenate(slopes) / pull,
+        A=sparse.csc_matrix(sparse.vstack([equal, below, power])),
+        b=np.concatenate([equal_to, below_at, power_at]),
+        cones=cones,
+        rows_neutral=slice(widths[4], widths[4] + neutral.shape[1]),
+        row_gross=len(equal_to) + len(below_at) - 1,
+        size=size,
+        pull=pull,
     )
 
 
-def _power_rows(trade: Any, t: int, s: int) -> tuple[Any, Any]:
+_Widths = tuple[int, int, int, int, int]
+"""Numbers of variables: weights, their sizes, trades, impact costs, factor exposures."""
+
+
+def _rows(widths: _Widths, **parts: Any) -> Any:
+    """Rows over all variables from the parts that are not zero: ``w, g, d, c, y`` in the order of ``widths``."""
+    height = next(iter(parts.values())).shape[0]
+    blocks = [parts.get(name) for name in "wgdcy"]
+    return sparse.hstack(
+        [
+            sparse.csr_array((height, width)) if block is None else sparse.csr_array(block)
+            for block, width in zip(blocks, widths, strict=True)
+        ]
+    )
+
+
+def _equalities(F: FloatArray, neutral: FloatArray, box: FloatArray, widths: _Widths) -> tuple[Any, FloatArray]:
+    """The factor exposures, the neutralities and the frozen coins."""
+    frozen = np.flatnonzero(box[0] == box[1])
+    rows = [
+        _rows(widths, w=F.T, y=-np.eye(widths[4])),
+        _rows(widths, w=neutral.T),
+        _rows(widths, w=sparse.eye_array(widths[0], format="csr")[frozen]),
+    ]
+    return sparse.vstack(rows), np.concatenate([np.zeros(widths[4] + neutral.shape[1]), box[0, frozen]])
+
+
+def _inequalities(
+    costly: Any, held: FloatArray, box: FloatArray, cap: float, widths: _Widths
+) -> tuple[Any, FloatArray]:
+    """The box, what bounds the sizes of trades and weights from below, and last the gross cap."""
+    n = widths[0]
+    eye, pick = sparse.eye_array(n, format="csr"), sparse.eye_array(widths[2], format="csr")
+    free, at = np.flatnonzero(box[0] != box[1]), held[costly]
+    rows = [
+        _rows(widths, w=eye[free]),
+        _rows(widths, w=-eye[free]),
+        _rows(widths, w=eye[costly], d=-pick),
+        _rows(widths, w=-eye[costly], d=-pick),
+        _rows(widths, w=eye, g=-eye),
+        _rows(widths, w=-eye, g=-eye),
+        _rows(widths, g=np.ones((1, n))),
+    ]
+    return sparse.vstack(rows), np.concatenate([box[1, free], -box[0, free], at, -at, np.zeros(2 * n), [cap]])
+
+
+def _powers(trade: Any, widths: _Widths) -> tuple[Any, FloatArray]:
     """Rows whose slack is (impact cost, 1, trade) per coin with impact; ``trade`` is its place among the trades."""
-    which = np.arange(s)
-    minus = -np.ones(s)
-    return (
-        sparse.csr_array((minus, (3 * which + 2, trade)), shape=(3 * s, t)),
-        sparse.csr_array((minus, (3 * which, which)), shape=(3 * s, s)),
-    )
+    s = widths[3]
+    which, minus = np.arange(s), -np.ones(s)
+    trades = sparse.csr_array((minus, (3 * which + 2, trade)), shape=(3 * s, widths[2]))
+    costs = sparse.csr_array((minus, (3 * which, which)), shape=(3 * s, s))
+    return _rows(widths, d=trades, c=costs), np.tile([0.0, 1.0, 0.0], s)
 
 
 def solve(programme: Programme, costs: FloatArray, box: FloatArray, max_iter: int, target: float) -> ConicAnswer:

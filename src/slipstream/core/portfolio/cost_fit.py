@@ -143,7 +143,7 @@ def _huber_weights(residual: FloatArray) -> FloatArray | None:
     threshold = HUBER_SCALES * _MAD_TO_SIGMA * float(np.median(size))
     if threshold == 0.0:
         return None
-    return np.asarray(np.minimum(1.0, threshold / np.maximum(size, threshold)))
+    return np.asarray(threshold / np.maximum(size, threshold))
 
 
 def _least_squares(sample: FloatArray, root_size: FloatArray, weights: FloatArray | None) -> CostCurve:

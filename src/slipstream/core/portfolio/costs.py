@@ -23,6 +23,8 @@ from slipstream.errors import UsageError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from slipstream.core.portfolio.book_walk import BookHistory
+
 MAKER_FEE_BPS = 1.5
 TAKER_FEE_BPS = 4.5
 """The venue's base tier; checked on 2026-11-22, confirm before live use."""
@@ -146,6 +148,48 @@ class TransactionCostModel:
             fee[unknown] = fee[~unknown].max()
             impact[unknown] = impact[~unknown].max()
         return cls(fee, impact, np.full(len(assets), MIN_ORDER_USD), reference_capital)
+
+    @classmethod
+    def from_l2(
+        cls,
+        books: Sequence[BookHistory],
+        capital: float,
+        holdout_days: float = 1.0,
+        *,
+        base_fee_rate: float = 2e-4,
+        sigma_daily: FloatArray | None = None,
+        adv_usd: FloatArray | None = None,
+        kappa: float = 1.0,
+    ) -> TransactionCostModel:
+        """A model calibrated on recorded order books: see :mod:`slipstream.core.portfolio.calibration`.
+
+        The mathematics reads no files, so this takes recordings as arrays; ``slipstream.lake.books.read_books`` makes
+        them from files, and ``slipstream calibrate-costs`` wires both and shows errors and intervals.
+
+        Args:
+            books: recordings of N coins, the order of the result.
+            capital: USD, the model's reference capital; lambda = 1e-4 * k * sqrt(capital), k in bp per root USD.
+            holdout_days: end of each recording on which out-of-sample errors are measured; a recording shorter than
+                twice that holds out its last quarter.
+            base_fee_rate: exchange fee, fraction; the calibrated half-spread is added to it.
+            sigma_daily, adv_usd: shape (N,), for the prior of k; None or NaN where unknown, and then k is the books'.
+            kappa: impact constant of the prior.
+
+        Raises:
+            CostError: no coin, a length that differs, a recording too short or too thin, or an unusable capital.
+        """
+        from slipstream.core.portfolio.calibration import calibrate, cost_model
+
+        unknown = np.full(len(books), np.nan)
+        sigma = unknown if sigma_daily is None else np.asarray(sigma_daily, dtype=np.float64)
+        volume = unknown if adv_usd is None else np.asarray(adv_usd, dtype=np.float64)
+        if sigma.shape != unknown.shape or volume.shape != unknown.shape:
+            raise CostError(f"sigma_daily has shape {sigma.shape}, adv_usd {volume.shape}; books are {len(books)}")
+        fitted = [
+            calibrate(book, holdout_days, sigma_daily=float(sigma[i]), adv_usd=float(volume[i]), kappa=kappa)
+            for i, book in enumerate(books)
+        ]
+        return cost_model(fitted, capital, base_fee_rate)
 
     def impact_at(self, capital: float) -> FloatArray:
         """The impact coefficient at another capital, shape (N,): it grows with its square root.
