@@ -237,14 +237,23 @@ def test_an_interrupt_leaves_no_half_written_output(panel_file, tmp_path, after_
     assert [entry.name for entry in tmp_path.iterdir() if entry.name != "out"] == []
 
 
-def test_the_demo_says_on_screen_and_in_the_report_that_its_market_is_invented(tmp_path, capsys):
-    assert run(app, ["demo", "--out", str(tmp_path / "demo"), "--seed", "3"]) == 0
-    assert "SYNTHETIC" in capsys.readouterr().out
-    assert "ynthetic market" in (tmp_path / "demo" / "report.html").read_text()
+def test_the_demo_says_its_market_is_invented_and_prints_what_the_readme_shows(tmp_path, capsys, repository):
+    assert run(app, ["demo", "--out", str(tmp_path / "demo")]) == 0
+    printed = capsys.readouterr().out
+    assert "SYNTHETIC" in printed
+    assert "Synthetic market." in (tmp_path / "demo" / "report.html").read_text()
     summary = json.loads((tmp_path / "demo" / "summary.json").read_text())
-    assert summary["config"]["seed"] == 3
+    assert summary["config"]["seed"] == 42
     assert summary["checks"]["accounting_max_error"] < 1e-9
     assert summary["checks"]["causality_max_difference"] == 0.0
+    shown = (repository / "README.md").read_text().split("```text\n")[1].split("```")[0]
+    # sums may round otherwise on another processor, so the figures printed to the last bit are left out
+    exact = ("audit", "trades", "report")
+    lines = [
+        [line.split() for line in text.splitlines() if line.strip() and not line.startswith(exact)]
+        for text in (shown, printed)
+    ]
+    assert lines[0] == lines[1]
 
 
 def test_cycles_are_whole_hours_or_days():

@@ -61,7 +61,7 @@ def test_all_recorded_optima_are_met_in_factor_form(recorded):
 
 def test_recorded_optima_are_met_from_a_dense_covariance(recorded):
     S = FactorCovariance(recorded["B"], recorded["D"]).dense()
-    for t in range(0, 40, 8):
+    for t in range(0, 40, 14):
         answer = solve(programme(recorded, t, S))
         assert answer.certified
         assert answer.solver == "newton"

@@ -12,9 +12,11 @@ from slipstream.core.portfolio.covariance import CovarianceError, FactorCovarian
 from slipstream.core.portfolio.optimizer import (
     OptimizationError,
     PortfolioInputError,
+    compile_solver,
     optimize_portfolio,
     optimize_portfolio_with_costs,
 )
+from slipstream.core.portfolio.programme import Programme, solve
 
 ALPHA = np.array([3e-3, -1e-3, 2e-3, -4e-3])
 BETA = np.array([1.0, 0.8, 1.2, 0.9])
@@ -114,6 +116,16 @@ def test_a_singular_covariance_has_a_certified_answer_dense_or_in_factors():
     np.testing.assert_allclose(answers[:3], answers[3:6], rtol=1e-9)
     np.testing.assert_allclose(answers[6:9], answers[9:12], rtol=1e-9)
     assert np.isfinite(optimize_portfolio(ALPHA, BETA, F @ F.T)).all()
+
+
+@pytest.mark.parametrize("held", [FLAT, np.array([0.3, 0.0, -0.25, 0.1])])
+@pytest.mark.parametrize("covariance", [np.zeros((4, 4)), FactorCovariance(np.zeros((4, 2)), np.zeros(4))])
+def test_a_programme_of_zeros_is_answered_with_a_feasible_book(held, covariance):
+    w, info = costed(alpha=FLAT, S=covariance, fee=FLAT, impact=FLAT, held=held)
+    assert info["success"]
+    assert info["gap"] == 0.0
+    assert abs(w @ BETA) <= 1e-9
+    assert held.any() or not w.any()
 
 
 def test_held_weights_that_break_every_bound_are_brought_inside():
@@ -255,6 +267,16 @@ def test_the_arguments_are_never_written_to():
     assert (arrays[3] == 0.0).all()
 
 
+def test_figures_read_late_are_those_of_the_moment_of_the_answer():
+    """A backtest overwrites its weights in place; an info read afterwards must not notice."""
+    alpha, held, dense = ALPHA.copy(), FLAT.copy(), S.copy()
+    w, info = costed(alpha=alpha, held=held, S=dense)
+    expected = [alpha @ w, np.abs(w - held).sum(), w @ dense @ w]
+    held[:], alpha[:], dense[:] = 9.0, 9.0, 9.0
+    w[:] = 9.0
+    assert [info["expected_return"], info["turnover"], info["variance"]] == pytest.approx(expected, rel=1e-14)
+
+
 def test_lists_integers_and_strided_arrays_are_accepted():
     plain, _ = costed()
     strided = np.column_stack([ALPHA, BETA])[:, 0]
@@ -283,6 +305,43 @@ def test_info_is_complete_and_its_figures_agree_with_their_definitions():
     assert info["solver"] == "newton"
     with pytest.raises(KeyError):
         info["sharpe"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("alpha", NAN),
+        ("held", NAN),
+        ("linear", NAN),
+        ("linear", -FEE),
+        ("impact", -IMPACT),
+        ("neutral", NAN[:, None]),
+        ("lo", np.array([0.0, 2.0, 0.0, 0.0])),
+        ("hi", NAN),
+    ],
+)
+def test_a_programme_built_by_hand_is_not_believed_either(name, value):
+    fields = {"alpha": ALPHA, "neutral": BETA[:, None], "covariance": S, "held": FLAT, "linear": FEE, "impact": IMPACT}
+    fields |= {"lo": np.full(4, -1.0), "hi": np.ones(4), "gross_cap": 1.0}
+    assert solve(Programme(**fields)).certified
+    with pytest.raises(PortfolioInputError) as error:
+        solve(Programme(**(fields | {name: value})))
+    assert "\n" not in str(error.value)
+
+
+def test_a_programme_takes_strided_and_integer_arrays_from_either_engine():
+    wide = np.column_stack([ALPHA, BETA, FEE])
+    fields = {
+        "alpha": wide[:, 0],
+        "neutral": wide[:, 1:2],
+        "covariance": FactorCovariance(np.zeros((4, 0)), np.diag(S)),
+    }
+    fields |= {"held": [0, 0, 0, 0], "linear": wide[:, 2], "impact": IMPACT[::-1], "lo": [-1] * 4, "hi": [1] * 4}
+    before = solve(Programme(**fields, gross_cap=1.0))
+    compile_solver()
+    after = solve(Programme(**fields, gross_cap=1.0))
+    assert before.certified
+    assert (before.w == after.w).all()
 
 
 def test_a_factor_covariance_checks_itself_and_stays_as_checked():

@@ -79,7 +79,7 @@ def demo(
         config=FederationConfig(),
         start_ms=None,
         out=out,
-        title="Slipstream demo on a synthetic market",
+        title="Demo on a synthetic market",
         synthetic=True,
         json_only=json_only,
         extra={"seed": seed, "market": DEMO_MARKET},
@@ -136,7 +136,7 @@ def backtest(
         config=config,
         start_ms=None if first is None else to_ms(first),
         out=out,
-        title=f"Slipstream backtest of {', '.join(slugs)}",
+        title=f"Backtest of {', '.join(slugs)}",
         synthetic=False,
         json_only=json_only,
         extra={

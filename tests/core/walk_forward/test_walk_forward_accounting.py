@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipstream.core.backtest import ledger, parts
+from slipstream.core.backtest.one_book import Market, Prices, simulate_weights
 from slipstream.portfolio import BacktestConfig, FactorCovariance, TransactionCostModel, run_backtest
 
 FREE = TransactionCostModel(np.zeros(2), np.zeros(2), np.full(2, 10.0))
@@ -115,6 +117,17 @@ def test_the_first_trade_is_paid(market: Any) -> None:
     assert -result.pnl_usd[1, [parts.FEES, parts.IMPACT]].sum() == pytest.approx(owed, rel=1e-12)
 
 
+def test_a_coin_not_worth_trading_keeps_its_units_and_is_no_dust_order(market_of: Any) -> None:
+    market = market_of(rows=2001)
+    costly = TransactionCostModel(np.full(6, 2e-3), market.model.impact_coef, market.model.min_trade_size)
+    alpha = np.tile(market.alpha[8], (2001, 1))
+    steady = market.but(alpha=alpha, model=costly, leverage=3.0, risk_aversion=20.0).run()
+    traded = np.abs(steady.notional_usd)
+    kept = (traded == 0.0) & (steady.weights != 0.0)
+    assert kept.sum() > 500
+    assert traded[traded > 0.0].min() > 1e-3
+
+
 def test_two_runs_that_differ_in_use_costs_differ_by_cost_alone_where_the_plan_is_the_same() -> None:
     """One coin that may only be bought once: both plans are full, so the gap is the cost of that purchase."""
     paid = hold_one_coin(np.array([0.0, 0.0, 0.0]), np.zeros(3), use_costs=True)
@@ -204,6 +217,39 @@ def test_a_settlement_that_is_due_and_missing_is_charged_nothing_and_counted(mar
     lost = market.but(funding=funding).run()
     held = np.flatnonzero(lost.weights[(63 - 8) // 4])
     assert lost.metrics["n_funding_missing"] == len(held) > 0
+
+
+def test_the_recorded_market_gives_the_equity_of_the_plain_loop(market: Any, plain_backtest: Any, shared: Path) -> None:
+    """Fifty periods of 30 coins; row t of the file is the period that begins at t, so its bar ends at t + 1."""
+    with np.load(shared / "bench/portfolio/inputs/backtest_N30.npz") as arrays:
+        recorded = {name: arrays[name] for name in ("r", "alpha", "funding", "volume", "beta", "B", "idio")}
+    before, S = np.zeros((1, 30)), FactorCovariance(recorded["B"], recorded["idio"] ** 2)
+    impact = np.sqrt(S.diagonal() * 1e6 / recorded["volume"].mean(axis=0))
+    real = market.but(
+        alpha=recorded["alpha"][:51],
+        beta=recorded["beta"],
+        S=S,
+        returns=np.vstack([before, recorded["r"][:50]]),
+        funding=np.vstack([before, recorded["funding"][:50]]),
+        model=TransactionCostModel(np.full(30, 3e-4), impact, np.full(30, 10.0)),
+        H=1,
+        min_history_hours=0,
+    )
+    result = real.run()
+    np.testing.assert_allclose(result.equity_usd, plain_backtest(real)[0], rtol=1e-9)
+    assert len(result.weights) == 50
+    assert np.abs(result.weights @ recorded["beta"]).max() < 1e-9
+
+
+def test_given_weights_simulated_are_the_backtest_that_found_them(market: Any) -> None:
+    result = market.run()
+    book = Market.of_returns(market.returns, market.funding)
+    model = market.model
+    costs = Prices(model.fee_rate, np.full(6, 4.5e-4), model.impact_coef / 1e3)
+    equity, pnl, orders = simulate_weights(book, costs, result.weights, np.arange(8, 120, 4), 1e6)
+    np.testing.assert_allclose(equity[8:], result.equity_usd, rtol=1e-9)
+    np.testing.assert_allclose(pnl[8:].sum(axis=0), result.pnl_usd.sum(axis=0), rtol=1e-6)
+    assert orders >= (result.notional_usd != 0.0).sum()
 
 
 def test_the_columns_of_the_parts_are_the_ledgers() -> None:

@@ -41,7 +41,11 @@ def as_polars(values: np.ndarray) -> pl.DataFrame:
 
 def test_pandas_polars_and_bare_arrays_give_the_same_book(market: Any) -> None:
     bare = market.run()
-    for make in (as_pandas, as_polars, lambda values: as_pandas(values, naive=True)):
+
+    def as_text(values: np.ndarray) -> pd.DataFrame:
+        return as_pandas(values).set_axis([f"{stamp:%Y-%m-%dT%H:%M:%SZ}" for stamp in STAMPS], axis=0)
+
+    for make in (as_pandas, as_polars, as_text, lambda values: as_pandas(values, naive=True)):
         other = run_backtest(
             market.config, beta=market.beta, S=market.S, cost_model=market.model, **frames(market, make)
         )
@@ -164,6 +168,19 @@ def test_whole_lots_are_whole_and_keep_the_hedge(market: Any) -> None:
     closing = (result.weights == 0.0) & (traded > 0.0)
     assert traded[(traded > 0.0) & ~closing].min() >= 10.0
     assert result.trades["leverage"].mean() > 0.5
+
+
+def test_whole_lots_hedge_a_frozen_position(market: Any) -> None:
+    coin = int(np.flatnonzero(market.but(max_weight=0.3).run().weights[0])[0])
+    returns = market.returns.copy()
+    returns[11:14, coin] = np.nan
+    prices = 20.0 * np.cumprod(1.0 + np.nan_to_num(returns), axis=0)
+    lots = market.but(returns=returns, initial_capital=20_000.0, use_discrete_lots=True, max_weight=0.3)
+    result = lots.run(prices=prices, sz_decimals=np.full(6, 1))
+    assert result.metrics["n_frozen"] == 3
+    assert result.weights[1, coin] != 0.0 == result.notional_usd[1, coin]
+    assert abs(result.weights[1] @ market.beta) <= 0.01 + 1e-6
+    assert result.metrics["n_lots_missed"] == result.metrics["n_failed"] == 0
 
 
 def test_lots_need_a_size(market: Any) -> None:

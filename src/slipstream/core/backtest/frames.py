@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,7 @@ def _from_polars(name: str, frame: Any) -> tuple[IntArray, tuple[Asset, ...], Fl
     times = first.to_numpy().astype("datetime64[ms]").astype(np.int64)
     values = np.empty((len(times), len(rest)))
     for k, column in enumerate(rest):
-        values[:, k] = _numbers(name, lambda column=column: column.to_numpy().astype(np.float64))
+        values[:, k] = _numbers(name, partial(np.asarray, column.to_numpy(), dtype=np.float64))
     return times, tuple(column.name for column in rest), values
 
 

@@ -225,11 +225,11 @@ class CovarianceBook:
     def known(self, row: int) -> BoolArray:
         """Assets whose variance is known at ``row``, shape (N,)."""
         if self._variance is not None:
-            return np.isfinite(self._variance[row])
+            return np.asarray(np.isfinite(self._variance[row]))
         whole = self._at(row)
         if isinstance(whole, FactorCovariance):
             return np.ones(whole.n_assets, dtype=bool)
-        return np.isfinite(np.diagonal(whole))
+        return np.asarray(np.isfinite(np.diagonal(whole)))
 
     def _at(self, row: int) -> Covariance:
         if not self._times:

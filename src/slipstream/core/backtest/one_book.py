@@ -45,7 +45,7 @@ class Market:
             funding: (T, N), see the class.
         """
         missing = np.isnan(simple_returns)
-        mark = np.cumprod(np.where(missing, 0.0, simple_returns) + 1.0, axis=0)
+        mark = np.asarray(np.cumprod(np.where(missing, 0.0, simple_returns) + 1.0, axis=0), dtype=np.float64)
         silent = bars_since_close(simple_returns)
         return cls(mark, np.where(missing, np.nan, mark), np.ascontiguousarray(funding), silent)
 
@@ -107,7 +107,7 @@ class Book:
     @property
     def units(self) -> FloatArray:
         """Positions in units of mark, shape (N,)."""
-        return self._units[0]
+        return np.asarray(self._units[0])
 
     def positions_usd(self, row: int) -> FloatArray:
         """Signed notional at the marks of ``row``, shape (N,)."""

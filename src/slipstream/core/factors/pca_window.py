@@ -32,6 +32,8 @@ WEIGHT_NONE, WEIGHT_SQRT, WEIGHT_LOG, WEIGHT_DOLLAR = range(4)
 
 LEAST_SHARE = 0.6
 """Of ``sum c_i beta_i``, what must be there for a row to have a factor."""
+_STILL = 1e-24
+"""Variance below this share of the squared mean is the rounding of returns that never change."""
 _AGREEMENT = 1e-13
 _AGREEMENT_STEPS = 100
 
@@ -90,14 +92,14 @@ def rolling_components(
         sample = _columns(every, chosen)
         count, mean = _means(sample)
         root = np.sqrt(q)
-        weighted = _weighted(sample, mean, root * np.sqrt(window / count))
-        vectors, values, variance, ratio = _directions(weighted, root, components, conditions)
+        scale = root * np.sqrt(window / count)
+        still = _STILL * window * np.dot(scale * mean, scale * mean)
+        weighted = _weighted(sample, mean, scale)
+        vectors, values, variance, ratio = _directions(weighted, root, still, components, conditions)
         if len(values) == 0:
             outcome[w] = NO_VARIANCE
             continue
-        outcome[w] = _fill_row(
-            beta[w], coef[w], last, sample, count, mean, q, vectors, chosen, min_periods, reference
-        )
+        outcome[w] = _fill_row(beta[w], coef[w], last, sample, count, mean, q, vectors, chosen, min_periods, reference)
         if outcome[w] == OK:
             eigenvalue[w, : len(values)] = values / (window - 1.0)
             total[w] = variance / (window - 1.0)
@@ -154,7 +156,7 @@ def _weights(volume_usd: FloatArray, weighting: int) -> FloatArray:
         mean = np.sqrt(mean)
     elif weighting == WEIGHT_LOG:
         mean = np.log1p(mean)
-    return mean / mean.mean()
+    return np.asarray(mean / mean.mean())
 
 
 @njit(cache=True, nogil=True)
@@ -170,18 +172,19 @@ def _weighted(sample: FloatArray, mean: FloatArray, scale: FloatArray) -> FloatA
 
 @njit(cache=True, nogil=True)
 def _directions(
-    weighted: FloatArray, root: FloatArray, components: int, conditions: bool
+    weighted: FloatArray, root: FloatArray, still: float, components: int, conditions: bool
 ) -> tuple[FloatArray, FloatArray, float, float]:
     """Right singular vectors (J, n), squared singular values (J,), their total, and the largest over the smallest.
 
-    J is ``components`` or, where the window has fewer directions, their number. The smallest value is the last of
-    those the window can determine: one fewer than its bars with a return, or the number of coins.
+    J is ``components`` or, where the window has fewer directions, their number; 0 if the total is no more than
+    ``still``. The smallest value is the last of those the window can determine: one fewer than its bars with a return,
+    or the number of coins.
     """
     bars, size = weighted.shape
     by_time = bars <= size
     gram = np.dot(weighted, weighted.T) if by_time else np.dot(weighted.T, weighted)
     total = np.trace(gram)
-    if not total > 0.0:
+    if not total > still:
         return np.empty((0, size)), np.empty(0), 0.0, np.nan
     left = np.empty((components, len(gram)))
     values = np.full(components, np.nan)
@@ -210,11 +213,11 @@ def _condition(spectrum: FloatArray, weighted: FloatArray) -> float:
     """The largest eigenvalue over the smallest one the window can determine; NaN where that is 0."""
     seen = 0
     for t in range(weighted.shape[0]):
-        seen += np.any(weighted[t] != 0.0)
+        seen += 1 if np.any(weighted[t] != 0.0) else 0
     place = len(spectrum) - min(seen - 1, weighted.shape[1])
     if place >= len(spectrum) or not spectrum[place] > SMALLEST * spectrum[-1]:
         return np.nan
-    return spectrum[-1] / spectrum[place]
+    return float(spectrum[-1] / spectrum[place])
 
 
 @njit(cache=True, nogil=True)
@@ -279,8 +282,8 @@ def _sign(
         return along
     for k in range(len(chosen)):
         if chosen[k] == reference:
-            return slope[k]
-    return slope[np.argmax(q)]
+            return float(slope[k])
+    return float(slope[np.argmax(q)])
 
 
 @njit(cache=True, nogil=True)
@@ -291,7 +294,7 @@ def _slopes(portfolio: FloatArray, raw: FloatArray, centred: FloatArray) -> Floa
     spread = np.dot(factor, factor)
     if not spread > 0.0:
         return np.empty(0)
-    return np.dot(factor, centred) / spread
+    return np.asarray(np.dot(factor, centred) / spread)
 
 
 @njit(cache=True, nogil=True)

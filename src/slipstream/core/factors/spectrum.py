@@ -49,7 +49,7 @@ def leading_eigenpair(gram: FloatArray, start: FloatArray, vector: FloatArray) -
         for a in range(len(image)):
             residual_sq += (image[a] - value * vector[a]) ** 2
         if gap > 0.0 and residual_sq <= (ANGLE * gap) ** 2:
-            return value
+            return float(value)
         length = np.sqrt(np.dot(image, image))
         for a in range(len(image)):
             vector[a] = image[a] / length

@@ -69,19 +69,16 @@ class BookHistory:
             price, size = levels[f"{side}_price"], levels[f"{side}_size"]
             shown = np.isfinite(price)
             worse = outward * np.diff(price, axis=1) > 0.0
-            self._require(
-                (worse | ~shown[:, 1:]).all(axis=1) & (shown[:, 1:] <= shown[:, :-1]).all(axis=1),
-                f"has {side} levels that are not in order, best first",
-            )
-            self._require(
-                (np.isfinite(size) & (size > 0.0) | ~shown).all(axis=1), f"has a {side} size that is not positive"
-            )
+            ordered = (worse | ~shown[:, 1:]) & (shown[:, 1:] <= shown[:, :-1])
+            sized = (np.isfinite(size) & (size > 0.0)) | ~shown
+            self._require(np.all(ordered, axis=1), f"has {side} levels that are not in order, best first")
+            self._require(np.all(sized, axis=1), f"has a {side} size that is not positive")
             levels[f"{side}_size"] = np.where(shown, size, 0.0)
         for name, array in {"time_ms": times, **levels}.items():
             array.setflags(write=False)
             object.__setattr__(self, name, array)
 
-    def _require(self, holds: BoolArray, complaint: str) -> None:
+    def _require(self, holds: BoolArray | np.bool_, complaint: str) -> None:
         if not holds.all():
             row = int(np.argmin(holds))
             when = f"{utc(int(self.time_ms[row])):%Y-%m-%d %H:%M:%S} UTC"
@@ -97,7 +94,7 @@ class BookHistory:
         return np.asarray(0.5 * (self.bid_price[:, 0] + self.ask_price[:, 0]))
 
     def taken(self, side: int) -> tuple[FloatArray, FloatArray, float]:
-        """Prices and sizes an order of ``SIDES[side]`` takes, each (n, L), and the sign that makes its cost positive."""
+        """Prices and sizes an order of ``SIDES[side]`` takes, each (n, L), and the sign that makes costs positive."""
         return (self.ask_price, self.ask_size, 1.0) if side == 0 else (self.bid_price, self.bid_size, -1.0)
 
 

@@ -202,7 +202,7 @@ def solve(programme: Programme, costs: FloatArray, box: FloatArray, max_iter: in
         newton.rounds(coins, coupling, full, max_iter, target, (multipliers, rounded)),
     ]
     best = min(candidates, key=lambda c: _worth(programme, c))
-    gap = abs(best.primal - best.dual) / best.scale
+    gap = newton.relative_gap(best.primal, best.dual, best.scale)
     return ConicAnswer(best.w, gap, found.iterations + best.steps, f"the conic solver says {word}, gap {gap:.2g}")
 
 
@@ -213,7 +213,9 @@ def _worth(programme: Programme, candidate: newton.Solved) -> float:
         float(np.abs(candidate.w).sum()) - programme.gross_cap * (1.0 + 1e-12),
         0.0,
     )
-    return abs(candidate.primal - candidate.dual) / candidate.scale + (1.0 + breach if breach > 0.0 else 0.0)
+    return newton.relative_gap(candidate.primal, candidate.dual, candidate.scale) + (
+        1.0 + breach if breach > 0.0 else 0.0
+    )
 
 
 def _round_to_kinks(coins: newton.Coins, coupling: newton.Coupling, size: float, w: FloatArray) -> FloatArray:

@@ -172,7 +172,9 @@ class TransactionCostModel:
             holdout_days: end of each recording on which out-of-sample errors are measured; a recording shorter than
                 twice that holds out its last quarter.
             base_fee_rate: exchange fee, fraction; the calibrated half-spread is added to it.
-            sigma_daily, adv_usd: shape (N,), for the prior of k; None or NaN where unknown, and then k is the books'.
+            sigma_daily: shape (N,), volatility per square-root day, a fraction; with ``adv_usd`` it gives the prior
+                of k. None, or NaN where unknown: then k is the books' alone.
+            adv_usd: shape (N,), average daily volume, USD.
             kappa: impact constant of the prior.
 
         Raises:

@@ -288,15 +288,16 @@ def snap(costs: FloatArray, box: FloatArray, dust: float, w: FloatArray, h: Floa
     for i in range(len(w)):
         held = costs[2, i]
         if abs(w[i] - held) <= dust and box[0, i] <= held <= box[1, i]:
-            if w[i] != held:
-                w[i], h[i] = held, 0.0
-        elif abs(w[i]) <= dust and box[0, i] <= 0.0 <= box[1, i] and w[i] != 0.0:
+            w[i], h[i] = held, 0.0
+        elif abs(w[i]) <= dust and box[0, i] <= 0.0 <= box[1, i]:
             w[i], h[i] = 0.0, 0.0
 
 
 @compiled
-def settle(A: FloatArray, K: int, box: FloatArray, L: float, w: FloatArray, h: FloatArray) -> None:
-    """Share what is missing from neutrality, and any excess of gross, among the coins that trade.
+def settle(
+    A: FloatArray, K: int, costs: FloatArray, box: FloatArray, L: float, dust: float, w: FloatArray, h: FloatArray
+) -> None:
+    """Snap dust, then share what is missing from neutrality, and any excess of gross, among the coins that trade.
 
     The correction is the least in the metric 1/h, so that it changes the objective only to second order.
     """
@@ -304,6 +305,7 @@ def settle(A: FloatArray, K: int, box: FloatArray, L: float, w: FloatArray, h: F
     m = k - K
     M, miss, row = np.empty((m + 1, m + 1)), np.empty(m + 1), np.empty(m + 1)
     for _ in range(2):
+        snap(costs, box, dust, w, h)
         M[:], miss[:] = 0.0, 0.0
         for i in range(n):
             for a in range(m):
@@ -499,8 +501,7 @@ def solve(
                 firm[i] = weight[i] + rho * extra[i]
                 pulled[i] = price[i] + rho * extra[i] * centre[i]
         steps += maximise(x, pulled, A, K, firm, costs, box, L, size, tiny, max_iter - steps, w, h)
-        snap(costs, box, DUST * size, w, h)
-        settle(A, K, box, L, w, h)
+        settle(A, K, costs, box, L, DUST * size, w, h)
         best[:] = w
         primal, terms = primal_value(price, A, K, weight, costs, best)
         scale = max(terms, resolution)

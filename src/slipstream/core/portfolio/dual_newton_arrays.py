@@ -52,6 +52,16 @@ class Solved(NamedTuple):
     steps: int
 
 
+def relative_gap(primal: float, dual: float, scale: float) -> float:
+    """Distance of the two values over the scale; inf where nothing is proved.
+
+    Beyond rounding, a value below the bound means that a constraint is missed, so the sign is no excuse.
+    """
+    if primal == dual:
+        return 0.0
+    return abs(primal - dual) / scale if scale > 0.0 else np.inf
+
+
 class Coupling(Protocol):
     """The joint half: the covariance beyond its diagonal ``weight``, and the neutral directions Q.
 
@@ -267,12 +277,12 @@ def settle(
     """Snap dust to the held weight or to zero, then share what is missing among the coins that trade: (w, h)."""
     lo, hi = coins.box
     held, w, h = coins.costs[2], w.copy(), h.copy()
-    near_held = (np.abs(w - held) <= DUST * size) & (lo <= held) & (held <= hi)
-    near_zero = ~near_held & (np.abs(w) <= DUST * size) & (lo <= 0.0) & (hi >= 0.0)
-    h[(near_held & (w != held)) | (near_zero & (w != 0.0))] = 0.0
-    w[near_held], w[near_zero] = held[near_held], 0.0
-    trades = np.flatnonzero(h)
     for _ in range(2):
+        near_held = (np.abs(w - held) <= DUST * size) & (lo <= held) & (held <= hi)
+        near_zero = ~near_held & (np.abs(w) <= DUST * size) & (lo <= 0.0) & (hi >= 0.0)
+        h[near_held | near_zero] = 0.0
+        w[near_held], w[near_zero] = held[near_held], 0.0
+        trades = np.flatnonzero(h)
         rows = np.column_stack([neutral, np.sign(w)])
         m = rows.shape[1] - 1
         miss = running_sum_rows(np.zeros(m + 1), rows * w[:, None])

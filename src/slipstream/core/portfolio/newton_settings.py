@@ -1,6 +1,9 @@
 """Constants of the dual Newton method, one home for the compiled kernel and its array twin.
 
 All are ratios to the problem's own units (gross, steepest slope), so rescaling a problem changes nothing.
+
+numba's cache watches only the kernel's own file: after a change here, or in ``small_cholesky``, save ``dual_newton``
+anew, or the compiled kernel keeps the old values (the test that compares both engines would say so).
 """
 
 from __future__ import annotations

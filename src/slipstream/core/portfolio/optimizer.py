@@ -244,7 +244,7 @@ def optimize_portfolio_with_costs(
         if on_fail == "raise":
             raise OptimizationError(f"{n} coins, gross cap {cap:g}: {answer.message}")
         return held.copy(), RebalanceInfo(answer, held, programme, np.ndim(beta) == 1)
-    return answer.w, RebalanceInfo(answer, answer.w, programme, np.ndim(beta) == 1)
+    return answer.w, RebalanceInfo(answer, answer.w.copy(), programme, np.ndim(beta) == 1)
 
 
 def _solve(covariance: FactorCovariance | FloatArray, rhs: FloatArray) -> FloatArray:

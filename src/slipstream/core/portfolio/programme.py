@@ -21,6 +21,13 @@ import numpy as np
 from slipstream.core.panel import FloatArray
 from slipstream.core.portfolio import dense_newton, dual_newton_arrays
 from slipstream.core.portfolio.covariance import FactorCovariance
+from slipstream.core.portfolio.inputs import (
+    PortfolioInputError,
+    as_columns,
+    as_costs,
+    as_covariance,
+    as_vector,
+)
 
 GAP_NEWTON = 1e-10
 """Relative duality gap the Newton method must prove."""
@@ -37,7 +44,7 @@ _ARRAY_ANSWERS = 100
 
 @dataclass(frozen=True, eq=False)
 class Programme:
-    """The programme above; arrays are float64, C-contiguous and finite (the box may be infinite).
+    """The programme above; every array is finite, except that the box may be infinite.
 
     Attributes:
         alpha, held, linear, impact: shape (N,); costs at least 0. ``held`` is v, the weights before trading.
@@ -59,6 +66,29 @@ class Programme:
     gross_cap: float
     risk_aversion: float = 1.0
 
+    def __post_init__(self) -> None:
+        for name in ("alpha", "neutral", "held", "linear", "impact", "lo", "hi"):
+            # The compiled kernel takes contiguous float64 and nothing else; an array that is so already is not copied.
+            object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype=np.float64))
+
+    def check(self) -> None:
+        """Raise what is wrong with the arrays, if anything is.
+
+        Raises:
+            PortfolioInputError: shapes that do not fit, a number that is not finite, a negative cost, or lo above hi.
+        """
+        n = len(self.alpha)
+        as_columns("neutral", self.neutral, n)
+        as_covariance(self.covariance, n)
+        as_costs(self.linear, self.impact, n)
+        for name in ("alpha", "held", "linear", "impact"):
+            as_vector(name, getattr(self, name), n)
+        if self.lo.shape != (n,) or self.hi.shape != (n,):
+            raise PortfolioInputError(f"lo and hi have shapes {self.lo.shape} and {self.hi.shape}; expected ({n},)")
+        if not (self.lo <= self.hi).all():
+            worst = int(np.flatnonzero(~(self.lo <= self.hi))[0])
+            raise PortfolioInputError(f"coin {worst}: lo is {self.lo[worst]} and hi {self.hi[worst]}")
+
     def costs_and_box(self) -> tuple[FloatArray, FloatArray]:
         """The rows the kernels take: (linear, impact, held), and the box cut to what the gross cap allows."""
         n = len(self.alpha)
@@ -67,6 +97,9 @@ class Programme:
         # A bound beyond the cap binds nobody; cutting it there keeps every scalar problem bounded. A frozen coin stays.
         np.maximum(self.lo, np.minimum(self.hi, -self.gross_cap), out=box[0])
         np.minimum(self.hi, np.maximum(self.lo, self.gross_cap), out=box[1])
+        if n and costs[:2].min() < 0.0:
+            # The one fault that could pass for an answer: with it the programme is not convex.
+            self.check()
         return costs, box
 
 
@@ -145,7 +178,8 @@ def solve(programme: Programme, *, max_iter: int = 1000, target: float = 1e-12) 
             :data:`GAP_NEWTON` in any case, and ``target`` where that is less.
 
     Raises:
-        PortfolioInputError: a dense covariance that is not positive semidefinite.
+        PortfolioInputError: arrays that cannot be used (:meth:`Programme.check`), or a dense covariance that is not
+            positive semidefinite.
     """
     reach = min(programme.gross_cap, float(np.maximum(np.abs(programme.lo), np.abs(programme.hi)).sum()))
     if reach == 0.0:
@@ -153,11 +187,12 @@ def solve(programme: Programme, *, max_iter: int = 1000, target: float = 1e-12) 
     costs, box = programme.costs_and_box()
     _engine.count()
     w, _multipliers, primal, dual, scale, steps = _newton(programme, costs, box, max_iter, target)
-    # Beyond rounding a value below the bound means a constraint is missed, so the sign is no excuse.
-    gap = abs(primal - dual) / scale
+    gap = dual_newton_arrays.relative_gap(primal, dual, scale)
     neutrality = float(np.abs(w @ programme.neutral).max(initial=0.0))
     if gap <= GAP_NEWTON and neutrality <= NEUTRAL and _feasible(programme, w):
         return Answer(w, gap, neutrality, steps, "newton", True, "optimal")
+    # A fault of the arrays shows as a missing certificate; only then is it worth looking for.
+    programme.check()
     from slipstream.core.portfolio import conic
 
     result = conic.solve(programme, costs, box, max_iter, target)

@@ -1,4 +1,8 @@
-"""Covariance matrices from short samples: linear shrinkage of correlations and analytical non-linear shrinkage."""
+"""Covariance matrices from short samples: linear shrinkage of correlations and analytical non-linear shrinkage.
+
+The first and the last function take complete rows and stand alone. The two in between work on moments, so that samples
+with gaps (:mod:`slipstream.core.portfolio.pairwise`) can use them as well.
+"""
 
 from __future__ import annotations
 
@@ -33,21 +37,50 @@ def shrunk_correlation(returns: FloatArray) -> FloatArray:
     return np.asarray((1.0 - intensity) * off + np.eye(columns))
 
 
-def quadratic_inverse_shrinkage(returns: FloatArray) -> FloatArray:
-    """Covariance by analytical non-linear shrinkage of the sample eigenvalues; works for T < N too.
+def constant_correlation_intensity(scores: FloatArray, correlations: FloatArray, common: FloatArray) -> float:
+    """How far to shrink a sample correlation towards its own average, in [0, 1].
+
+    The intensity is the estimated sum of the errors' variances (less their covariance with the target's) over the
+    squared distance of sample and target. Columns are standardised first, so it does not depend on the coins' scales.
 
     Args:
-        returns: shape (T, N), complete rows, T >= 3 and N >= 1.
+        scores: (T, N), columns of mean 0 and mean square 1, 0 where missing.
+        correlations: (N, N), their sample correlations.
+        common: (N, N), rows each pair shares.
+
+    Source: Ledoit and Wolf (2004), Honey, I shrunk the sample covariance matrix, appendices A and B.
+    """
+    coins = len(correlations)
+    if coins < 2:
+        return 0.0
+    average = (float(correlations.sum()) - coins) / (coins * (coins - 1))
+    rows = np.maximum(common, 1.0)
+    squares = scores**2
+    products = (squares * scores).T @ scores / rows
+    noise = squares.T @ squares / rows - correlations**2
+    with_target = 0.5 * average * (products + products.T - 2.0 * correlations)
+    excess = (noise - with_target) / rows
+    off = ~np.eye(coins, dtype=bool)
+    distance = float(((correlations - average)[off] ** 2).sum())
+    if distance <= 0.0:
+        return 1.0
+    return min(1.0, max(0.0, float(excess[off].sum()) / distance))
+
+
+def quadratic_inverse_spectrum(covariance: FloatArray, free: int) -> FloatArray:
+    """A sample covariance with its eigenvalues shrunk and its trace kept.
+
+    Args:
+        covariance: (N, N), positive semi-definite; its rank is at most ``free``.
+        free: degrees of freedom of the sample, at least 2: rows less one for the mean.
 
     Returns:
-        shape (N, N), positive definite unless every return is equal, same trace as the sample covariance.
+        (N, N), symmetric, positive definite unless the sample is 0 throughout.
 
     Source: Ledoit and Wolf (2022), quadratic shrinkage for large covariance matrices, eq. for the QIS estimator.
     """
-    rows, size = returns.shape
-    centred = returns - returns.mean(axis=0)
-    free = rows - 1
-    values, vectors = np.linalg.eigh(centred.T @ centred / free)
+    size = len(covariance)
+    values, vectors = np.linalg.eigh(covariance)
     values = np.maximum(values, 0.0)
     ratio = size / free
     live = values[max(0, size - free) :]
@@ -71,4 +104,21 @@ def quadratic_inverse_shrinkage(returns: FloatArray) -> FloatArray:
         null = 1.0 / ((ratio - 1.0) * inverse.mean())
         shrunk = np.concatenate((np.full(size - free, null), 1.0 / (inverse * amplitude)))
     shrunk *= values.sum() / shrunk.sum()
-    return np.asarray((vectors * shrunk) @ vectors.T)
+    out: FloatArray = (vectors * shrunk) @ vectors.T
+    return 0.5 * (out + out.T)
+
+
+def quadratic_inverse_shrinkage(returns: FloatArray) -> FloatArray:
+    """Covariance by analytical non-linear shrinkage of the sample eigenvalues; works for T < N too.
+
+    Args:
+        returns: shape (T, N), complete rows, T >= 3 and N >= 1.
+
+    Returns:
+        shape (N, N), positive definite unless every return is equal, same trace as the sample covariance.
+
+    Source: Ledoit and Wolf (2022), quadratic shrinkage for large covariance matrices, eq. for the QIS estimator.
+    """
+    centred = returns - returns.mean(axis=0)
+    free = len(returns) - 1
+    return quadratic_inverse_spectrum(centred.T @ centred / free, free)
