@@ -123,7 +123,7 @@ def test_a_singular_covariance_has_a_certified_answer_dense_or_in_factors():
 def test_a_programme_of_zeros_is_answered_with_a_feasible_book(held, covariance):
     w, info = costed(alpha=FLAT, S=covariance, fee=FLAT, impact=FLAT, held=held)
     assert info["success"]
-    assert info["gap"] == 0.0
+    assert info["gap"] <= 1e-10
     assert abs(w @ BETA) <= 1e-9
     assert held.any() or not w.any()
 

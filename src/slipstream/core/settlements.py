@@ -9,11 +9,12 @@ coin has shown two stamps nothing is known to be due. On bars longer than the in
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+from numpy.typing import NDArray
 
 from slipstream.core.panel import HOUR_MS, FloatArray, IntArray
 
-INTERVALS_HOURS = (8, 4, 2, 1)
+INTERVALS_HOURS = (1, 2, 4, 8)
+_UNKNOWN = 0
 
 
 def missing_settlements_marked(funding: FloatArray, time_ms: IntArray, bar_ms: int) -> FloatArray:
@@ -24,38 +25,66 @@ def missing_settlements_marked(funding: FloatArray, time_ms: IntArray, bar_ms: i
         time_ms: shape (T,), known-at (close) of each bar, Unix ms.
         bar_ms: length of a bar.
     """
-    if not np.isnan(funding).any():
-        return funding
-    origin = int(time_ms[0]) % bar_ms
-    candidates = [h * HOUR_MS for h in INTERVALS_HOURS if h * HOUR_MS % bar_ms == 0 and h * HOUR_MS >= bar_ms]
-    intervals = np.array(candidates or [bar_ms], dtype=np.int64)
-    if intervals[-1] != bar_ms:
-        intervals = np.append(intervals, bar_ms)
-    return np.asarray(_mark(funding, (time_ms - origin).astype(np.int64), intervals))
-
-
-@njit(cache=True, nogil=True)
-def _mark(funding: FloatArray, clock_ms: IntArray, intervals_ms: IntArray) -> FloatArray:
     rows, coins = funding.shape
-    out = funding.copy()
-    for i in range(coins):
-        interval, last, gap_before = 0, -1, 0
-        for t in range(rows):
-            now = clock_ms[t]
-            if np.isnan(funding[t, i]):
-                if interval == 0 or now % interval != 0:
-                    out[t, i] = 0.0
-                continue
-            if last >= 0:
-                shown = intervals_ms[-1]
-                for k in range(len(intervals_ms)):
-                    if now % intervals_ms[k] == 0 and last % intervals_ms[k] == 0:
-                        shown = intervals_ms[k]
-                        break
-                gap = now - last
-                confirmed = gap == shown and gap == gap_before
-                if interval == 0 or confirmed or shown < interval:
-                    interval = shown
-                gap_before = gap
-            last = now
-    return out
+    by_coin = funding.T.ravel()  # a copy: coin after coin, each in the order of time
+    absent = np.isnan(by_coin)
+    silent, recorded = np.flatnonzero(absent), np.flatnonzero(~absent)
+    if len(silent) == 0:
+        return funding
+    clock = (time_ms - time_ms[0] % bar_ms).astype(np.int64)
+    coin = recorded // rows
+    interval = settlement_intervals_ms(clock[recorded % rows], coin, bar_ms)
+
+    # the coin's last stamp before each silent bar; index -1, and another coin's, is none
+    before = np.searchsorted(recorded, silent) - 1
+    own = np.append(coin, coins)[before] == silent // rows
+    in_force = np.where(own, np.append(interval, _UNKNOWN)[before], _UNKNOWN)
+    due = (in_force != _UNKNOWN) & (clock[silent % rows] % np.maximum(in_force, 1) == 0)
+    by_coin[silent[~due]] = 0.0
+    return np.ascontiguousarray(by_coin.reshape(coins, rows).T)
+
+
+def settlement_intervals_ms(stamp_ms: IntArray, coin: IntArray, bar_ms: int) -> IntArray:
+    """The settlement interval in force just after each recorded stamp, shape (K,), ms; 0 while unknown.
+
+    Two equal gaps of the shown length set the interval whatever it was; any other gap can only shorten it. So the
+    interval is the least one shown since it was last set, found with one running maximum per interval.
+
+    Args:
+        stamp_ms: shape (K,), Unix ms, ascending within each coin, on the grid of the bars.
+        coin: shape (K,), codes, equal ones adjacent.
+        bar_ms: length of a bar; no interval is told apart below it.
+    """
+    count = len(stamp_ms)
+    if count == 0:
+        return np.empty(0, dtype=np.int64)
+    index = np.arange(count)
+    opening = np.append(True, coin[1:] != coin[:-1])
+    second = np.append(False, opening[:-1]) & ~opening
+    gap = np.diff(stamp_ms, prepend=stamp_ms[0])
+    intervals = _candidates_ms(bar_ms)
+
+    shown = np.full(count, bar_ms, dtype=np.int64)
+    for length in intervals:
+        on_grid = stamp_ms % length == 0
+        shown[on_grid & _previous(on_grid)] = length
+    shown[opening] = np.iinfo(np.int64).max
+
+    confirmed = _previous(gap == shown) & (gap == shown) & ~opening & ~second
+    set_at = np.maximum.accumulate(np.where(opening | second | confirmed, index, -1))
+    in_force = np.full(count, _UNKNOWN, dtype=np.int64)
+    for length in reversed(intervals):
+        last_shown = np.maximum.accumulate(np.where(shown <= length, index, -1))
+        in_force[last_shown >= set_at] = length
+    return in_force
+
+
+def _candidates_ms(bar_ms: int) -> list[int]:
+    """Intervals that bars of this length can tell apart, ascending."""
+    whole = [hours * HOUR_MS for hours in INTERVALS_HOURS if hours * HOUR_MS % bar_ms == 0]
+    return whole if bar_ms in whole else [bar_ms, *whole]
+
+
+def _previous(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Each flag's predecessor; the first has none and counts as False."""
+    return np.append(False, flags[:-1])

@@ -21,6 +21,7 @@ SIDES = ("buy", "sell")
 """The order of every axis of sides: a buy takes asks, a sell hits bids."""
 
 BPS = 1e4
+_ROUNDING_BPS = 1e-9
 
 
 class BookError(CostError):
@@ -170,8 +171,8 @@ def depth_usd(book: BookHistory, within_bps: float) -> tuple[FloatArray, BoolArr
         price, coins, sign = book.taken(side)
         price = _last_price_carried(price)
         distance = sign * (price / book.mid[:, None] - 1.0) * BPS
-        depth[:, side] = np.where(distance <= within_bps, price * coins, 0.0).sum(axis=1)
-        cut[:, side] = distance[:, -1] < within_bps
+        depth[:, side] = np.where(distance <= within_bps + _ROUNDING_BPS, price * coins, 0.0).sum(axis=1)
+        cut[:, side] = distance[:, -1] < within_bps - _ROUNDING_BPS
     return depth, cut
 
 

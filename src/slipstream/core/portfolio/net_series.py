@@ -10,13 +10,14 @@ sum of four separate estimates can.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from slipstream.core.backtest.frames import Asset, Grid, Table, make_grid, place, read_table
-from slipstream.core.panel import HOUR_MS, FloatArray, IntArray
+from slipstream.core.panel import HOUR_MS, BoolArray, FloatArray, IntArray, forward_fill
 from slipstream.core.portfolio.covariance import CovarianceError
 
 
@@ -45,6 +46,30 @@ class NetSeries:
         if not hours >= self.bar_hours:
             raise CovarianceError(f"{name} is {hours:g} h, shorter than one bar of {self.bar_hours:g} h")
         return int(hours // self.bar_hours)
+
+    def lookback(self, lookback_hours: float, min_hours: float) -> tuple[int, int]:
+        """Rows of the lookback, and the least rows of it a coin needs (two at least).
+
+        Raises:
+            CovarianceError: the lookback is shorter than a bar or than ``min_hours``.
+        """
+        if not 0.0 <= min_hours <= lookback_hours:
+            raise CovarianceError(
+                f"min_hours is {min_hours:g}; it lies between 0 and lookback_hours, {lookback_hours:g}"
+            )
+        return self.bars("lookback_hours", lookback_hours), max(2, math.ceil(min_hours / self.bar_hours))
+
+    def moved(self) -> BoolArray:
+        """Where a coin's return is there and differs from its last one, shape (T, N).
+
+        A coin that never does has no variance to speak of: its file was padded, or its market is halted.
+        """
+        seen = ~np.isnan(self.values)
+        last = self.values if seen.all() else forward_fill(self.values)
+        out = np.zeros(self.values.shape, dtype=bool)
+        np.not_equal(self.values[1:], last[:-1], out=out[1:])
+        out[1:] &= seen[1:] & ~np.isnan(last[:-1])
+        return out
 
 
 def net_series(returns: Any, funding: Any = None, bar_hours: float | None = None) -> NetSeries:

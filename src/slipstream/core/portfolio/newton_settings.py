@@ -29,6 +29,9 @@ FALL = 0.1
 LEAST = 1e-5
 """Where the proximal weight stops falling, relative to slope of alpha over gross."""
 
+FAINT = 1e-11
+"""Where it stops in any case, relative to its first value: below, the rounding of prices would move weights."""
+
 ROUNDS = 100
 """Proximal rounds at most; each starts from the multipliers of the last."""
 

@@ -1,0 +1,10 @@
+"""``slipstream research``: from bars to factors, forecasts and a holding period that can be believed."""
+
+from __future__ import annotations
+
+from cyclopts import App
+
+research = App(name="research", help="Research: factors.", suppress_keyboard_interrupt=False)
+research.command(
+    "slipstream.cli.research_factors:factors", name="factors", help="Rolling market factor: betas and coefficients."
+)
