@@ -237,7 +237,11 @@ def test_an_interrupt_leaves_no_half_written_output(panel_file, tmp_path, after_
     assert [entry.name for entry in tmp_path.iterdir() if entry.name != "out"] == []
 
 
-def test_the_demo_says_its_market_is_invented_and_prints_what_the_readme_shows(tmp_path, capsys, repository):
+def test_the_demo_says_its_market_is_invented_and_prints_what_the_readme_shows(
+    tmp_path, capsys, repository, monkeypatch
+):
+    # a strategy that a user adds trades in the demo too, but not in the README's picture of it
+    monkeypatch.setattr("slipstream.strategies.list_strategies", lambda: ["carry", "gradient", "template"])
     assert run(app, ["demo", "--out", str(tmp_path / "demo")]) == 0
     printed = capsys.readouterr().out
     assert "SYNTHETIC" in printed
