@@ -83,5 +83,7 @@ def frame_of(book: BookHistory, latency_ms: int = 400) -> pl.DataFrame:
 
 def write_books(file: Path, *books: BookHistory) -> Path:
     """A book file of several recordings, their rows interleaved by time."""
-    pl.concat([frame_of(book) for book in books]).sort("exchange_timestamp", maintain_order=True).write_parquet(file)
+    pl.concat([frame_of(book) for book in books], how="diagonal").sort(
+        "exchange_timestamp", maintain_order=True
+    ).write_parquet(file)
     return file

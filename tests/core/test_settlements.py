@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slipstream.core.panel import HOUR_MS
-from slipstream.core.settlements import missing_settlements_marked
+from slipstream.core.settlements import missing_settlements_marked, settlement_intervals_ms
 
 NAN = float("nan")
 
@@ -53,6 +53,64 @@ def test_a_shorter_interval_counts_at_once_and_a_longer_one_after_two_equal_gaps
 
 def test_a_bar_longer_than_the_interval_owes_one_in_every_bar() -> None:
     assert np.flatnonzero(np.isnan(marked([1e-4, 1e-4, NAN, 1e-4], bar_hours=24))).tolist() == [2]
+
+
+def test_coins_are_told_apart() -> None:
+    """The last stamps of one coin say nothing of the next, and a coin without stamps owes nothing."""
+    rates = np.full((24, 3), NAN)
+    rates[:, 0] = 1e-5
+    rates[9, 2] = rates[10, 2] = 1e-5
+    clock = np.arange(24) * HOUR_MS
+    missing = np.isnan(missing_settlements_marked(rates, clock, HOUR_MS))
+    assert not missing[:, :2].any()
+    assert np.flatnonzero(missing[:, 2]).tolist() == list(range(11, 24))
+
+
+def test_bars_shorter_than_an_hour_know_the_hourly_grid() -> None:
+    """Half-hour bars that carry a stamp each whole hour owe nothing at the half hours."""
+    rates = [1e-5 if t % 2 == 0 else NAN for t in range(12)]
+    rates[8] = NAN
+    clock = np.arange(12) * HOUR_MS // 2
+    out = missing_settlements_marked(np.array(rates)[:, None], clock, HOUR_MS // 2)
+    assert np.flatnonzero(np.isnan(out[:, 0])).tolist() == [8]
+
+
+def test_the_given_table_is_left_as_it_is() -> None:
+    rates = np.array([[1e-5], [NAN], [NAN]])
+    missing_settlements_marked(rates, np.arange(3) * HOUR_MS, HOUR_MS)
+    assert np.isnan(rates[1:]).all()
+
+
+def read_out_loud(stamps: list[int]) -> list[int]:
+    """The rule as one reads it, hours of one coin's stamps, one after another."""
+    out: list[int] = []
+    interval = 0
+    for k in range(len(stamps)):
+        if k == 0:
+            out.append(0)
+            continue
+        gap = stamps[k] - stamps[k - 1]
+        shown = next(h for h in (8, 4, 2, 1) if stamps[k] % h == 0 and stamps[k - 1] % h == 0)
+        confirmed = k >= 2 and gap == shown == stamps[k - 1] - stamps[k - 2]
+        if interval == 0 or shown < interval or confirmed:
+            interval = shown
+        out.append(interval)
+    return out
+
+
+@given(
+    st.lists(st.lists(st.sampled_from([1, 1, 2, 3, 4, 8, 8, 16, 4004]), max_size=25), min_size=1, max_size=4),
+    st.integers(0, 7),
+)
+def test_the_rule_on_arrays_is_the_rule_as_read(gaps_of_coins: list[list[int]], first_hour: int) -> None:
+    stamps, codes, expected = [], [], []
+    for code, gaps in enumerate(gaps_of_coins):
+        one = (first_hour + np.cumsum([0, *gaps])).tolist()
+        stamps += one
+        codes += [code] * len(one)
+        expected += read_out_loud(one)
+    found = settlement_intervals_ms(np.array(stamps) * HOUR_MS, np.array(codes), HOUR_MS)
+    assert (found // HOUR_MS).tolist() == expected
 
 
 @given(st.lists(st.sampled_from([1e-5, NAN]), min_size=3, max_size=40), st.integers(1, 39), st.integers(0, 7))

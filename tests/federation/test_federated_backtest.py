@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from markets import START_MS, constant, make_panel, momentum, noise
 
+from slipstream.core.decision import NotEnoughHistory
 from slipstream.core.metrics import sharpe_ratio
 from slipstream.core.panel import HOUR_MS
 from slipstream.core.portfolio.costs import CostAssumptions
@@ -337,6 +338,41 @@ def test_an_untradable_decision_stops_the_run_and_names_pod_and_coin(answer, wor
     with pytest.raises(PodError, match=words) as caught:
         run_federation(make_panel(returns), [Pod("wild", answer)])
     assert "wild at 2024-" in str(caught.value)
+
+
+def late(slug, rows):
+    """A pod that has not enough history before it has seen this many rows."""
+    held = constant(slug, {0: 1.0})
+
+    def decide(view):
+        if view.rows < rows:
+            raise NotEnoughHistory(f"needs {rows} bars; there are {view.rows}")
+        return held.decide(view)
+
+    return Pod(slug, decide)
+
+
+def test_a_pod_without_enough_history_is_flat_until_it_has_it_and_leaves_the_others_alone():
+    panel = make_panel(noise(9, 24 * 40, 1))
+    config = FederationConfig(allocator=ALWAYS_EQUAL)
+    result = run_federation(panel, [constant("early", {0: 1.0}), late("late", 24 * 20)], config)
+    known_rows = (result.decision_ms - START_MS) // HOUR_MS + 1
+    assert (known_rows[0], known_rows[-1]) == (24 * 4 + 1, 24 * 39 + 1)
+    begins = known_rows >= 24 * 20
+    assert (result.granted_usd[:, 0] > 0.0).all()
+    assert not result.positions_usd[~begins, 1].any()
+    assert (result.positions_usd[begins, 1, 0] > 0.0).all()
+    assert result.causality.max_difference == 0.0
+
+
+def test_a_pod_that_lacks_history_once_it_holds_positions_stops_the_run_and_is_named():
+    def lapsing(view):
+        if view.rows > 24 * 20:
+            raise NotEnoughHistory("the coins share too few days")
+        return constant("any", {0: 1.0}).decide(view)
+
+    with pytest.raises(PodError, match=r"^lapsing at 2024-01-21 00:00 UTC: .*the coins share too few days"):
+        run_federation(make_panel(noise(9, 24 * 40, 1)), [Pod("lapsing", lapsing)])
 
 
 def test_an_account_that_loses_everything_stops():

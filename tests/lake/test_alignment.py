@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from slipstream.core.coverage import coverage
 from slipstream.core.panel import HOUR_MS
-from slipstream.lake.alignment import align, settlement_interval_hours
+from slipstream.lake.alignment import align
 
 MIDNIGHT = datetime(2025, 1, 1, tzinfo=UTC)
 BASE_HOUR = int(MIDNIGHT.timestamp()) // 3600
@@ -125,34 +125,6 @@ def test_a_longer_interval_needs_two_equal_gaps(make_candles):
     missing = np.flatnonzero(panel.funding_missing[:, 0]).tolist()
     silent = [hour for hour in range(25, 40) if hour != 32]
     assert missing == [row_known_at(panel, hour) for hour in [*silent, 72]]
-
-
-def reference_interval(stamps: list[int]) -> list[int]:
-    """The rule as one reads it, one coin, one stamp after another."""
-    out: list[int] = []
-    interval = 0
-    for k in range(len(stamps)):
-        if k == 0:
-            out.append(0)
-            continue
-        gap = stamps[k] - stamps[k - 1]
-        shown = next(h for h in (8, 4, 2, 1) if stamps[k] % h == 0 and stamps[k - 1] % h == 0)
-        confirmed = k >= 2 and gap == shown == stamps[k - 1] - stamps[k - 2]
-        if interval == 0 or shown < interval or confirmed:
-            interval = shown
-        out.append(interval)
-    return out
-
-
-@given(st.lists(st.lists(st.sampled_from([1, 1, 2, 3, 4, 8, 8, 16, 4004]), max_size=25), min_size=1, max_size=4))
-def test_the_compiled_rule_is_the_rule_as_read(gaps_of_coins):
-    stamps, codes, expected = [], [], []
-    for code, gaps in enumerate(gaps_of_coins):
-        one = (BASE_HOUR + np.cumsum([0, *gaps])).tolist()
-        stamps += one
-        codes += [code] * len(one)
-        expected += reference_interval(one)
-    assert settlement_interval_hours(np.array(stamps), np.array(codes)).tolist() == expected
 
 
 @given(st.sets(st.integers(0, 59), min_size=1), st.integers(1, 59))

@@ -12,8 +12,9 @@ from hypothesis.extra.numpy import arrays
 
 from slipstream.core.metrics import DAYS_PER_YEAR, sharpe_ratio, sharpe_standard_error
 from slipstream.reports.formatting import Dollars, number, percent, price, tiny
+from slipstream.reports.lines import drawdown, every, rolling_sharpe, thin
 from slipstream.reports.sections import account_waterfall, cost_rows, coverage_section, pod_waterfalls
-from slipstream.reports.series import correlations, drawdown, every, exposure, record_days, rolling_sharpe, thin
+from slipstream.reports.series import correlations, exposure, record_days
 
 
 @given(arrays(np.float64, st.tuples(st.integers(1, 400), st.integers(1, 3)), elements=st.floats(-1e6, 1e6)))

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from slipstream.core.backtest.parts import FEES, FUNDING, IMPACT
 from slipstream.core.decision import BadDecision, NotEnoughHistory
 from slipstream.core.panel import HOUR_MS, FloatArray, Panel, UniverseRule, View
 from slipstream.errors import UsageError
@@ -19,7 +20,6 @@ from slipstream.strategies.bar_backtest import (
 )
 
 FREE = BarBacktestConfig(fee_bps=0.0, half_spread_bps=0.0, kappa=0.0, min_order_usd=0.0)
-FUNDING, FEES, IMPACT = 1, 2, 3
 
 
 def panel_of(

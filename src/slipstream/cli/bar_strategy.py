@@ -1,7 +1,7 @@
 """What the commands of every bar strategy share: reading the market, running one book, printing and writing it.
 
-A strategy's own ``cli`` module adds its parameters and hands over a decision; ``run_handler`` turns the outcome into an
-exit code.
+A strategy's own ``cli`` module adds its parameters and says how often it trades; the decision is its package's, and
+``handler`` turns the outcome into an exit code.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,7 +24,9 @@ from slipstream.errors import DataError, SlipstreamError, UsageError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from slipstream.core.decision import Decide
     from slipstream.core.panel import FloatArray, Panel, View
+    from slipstream.strategies import CliHandler
     from slipstream.strategies.bar_backtest import BarBacktest, BarBacktestConfig
     from slipstream.strategies.config_layers import LayeredConfig
 
@@ -47,27 +50,48 @@ Environment = Annotated[str | None, Parameter(name="--env", help="Also read conf
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class Trading:
-    """How the book is traded; what is not given comes from the configuration layers."""
+class BacktestFlags:
+    """The flags of every strategy's backtest; what is not given comes from the configuration layers."""
 
+    returns_csv: ReturnsCsv = None
+    funding_csv: FundingCsv = None
+    volume_csv: VolumeCsv = None
     capital: Annotated[float | None, Parameter(help="Initial equity, USD.")] = None
     fee_bps: Annotated[float | None, Parameter(help="Exchange fee, basis points of notional.")] = None
     half_spread_bps: Annotated[float | None, Parameter(help="Half the spread, basis points: an assumption.")] = None
+    config: ConfigFile = None
+    env: Environment = None
+    as_json: AsJson = False
 
-    def overrides(self) -> dict[str, Any]:
-        """The ``backtest`` section of what was given."""
-        wanted = {"capital_usd": self.capital, "fee_bps": self.fee_bps, "half_spread_bps": self.half_spread_bps}
-        return {"backtest": given(**wanted)}
+    def job(self, slug: str, flags: Mapping[str, Any]) -> BacktestJob:
+        """The backtest these flags and a strategy's own ask for.
+
+        Raises:
+            UsageError: a layer of the configuration cannot be used.
+            DataError: a file is absent or cannot be used.
+        """
+        trading = given(capital_usd=self.capital, fee_bps=self.fee_bps, half_spread_bps=self.half_spread_bps)
+        settings = load_settings(slug, {**flags, "backtest": trading}, self.config, self.env)
+        parameters = settings.strategy_config()
+        panel = load_market(self.returns_csv, self.funding_csv, self.volume_csv)
+        return BacktestJob(self, settings, parameters, panel)
 
 
-def run_handler(app: App, argv: Sequence[str]) -> int:
-    """Run one command of a strategy and return its exit code; a literal ``--`` before its flags is dropped."""
-    words = list(argv)
-    return run(app, words[1:] if words[:1] == ["--"] else words)
+def handler(app: App) -> CliHandler:
+    """What a strategy registers for a command: run it with these arguments, return its exit code.
+
+    A literal ``--`` before the flags is dropped.
+    """
+
+    def handle(argv: Sequence[str]) -> int:
+        words = list(argv)
+        return run(app, words[1:] if words[:1] == ["--"] else words)
+
+    return handle
 
 
 def command_app(name: str, help_text: str) -> App:
-    """An application whose outcome :func:`run_handler` turns into an exit code."""
+    """An application whose outcome :func:`handler` turns into an exit code."""
     return App(name=name, help=help_text, version_flags=[], suppress_keyboard_interrupt=False)
 
 
@@ -174,59 +198,77 @@ class BacktestJob:
     """One strategy's backtest as its command asked for it.
 
     Attributes:
+        flags: what every strategy's backtest was given.
         settings: the layered configuration.
+        parameters: the strategy's part of it, its configuration dataclass.
         panel: the market.
-        decide: the decision.
-        rebalance_hours: hours between decisions.
-        output: the file of returns.
-        funding_given, volume_given: whether those files were.
-        as_json: print JSON alone.
     """
 
+    flags: BacktestFlags
     settings: LayeredConfig
+    parameters: Any
     panel: Panel
-    decide: Callable[[View], FloatArray]
-    rebalance_hours: float
-    output: Path
-    funding_given: bool
-    volume_given: bool
-    as_json: bool
 
-    def execute(self) -> None:
-        """Run, write the returns, and print what came of it."""
+    def trade(self, rebalance_hours: float, output: Path, *, signals_csv: Path | None = None) -> None:
+        """Run, write the returns, and print what came of it.
+
+        Args:
+            rebalance_hours: hours between decisions.
+            output: the file of returns.
+            signals_csv: scores to trade in place of the strategy's own.
+
+        Raises:
+            DataError: the scores cannot be used.
+            SlipstreamError: the backtest cannot be run or its returns not written.
+        """
         from slipstream.strategies.bar_backtest import run_bar_backtest
 
-        config = self.settings.backtest_config()
+        decide, config = self._decision(signals_csv), self.settings.backtest_config()
         with noting_warnings() as notes:
-            result = run_bar_backtest(self.panel, self.decide, rebalance_hours=self.rebalance_hours, config=config)
-        _write_returns(result, self.output)
+            result = run_bar_backtest(self.panel, decide, rebalance_hours=rebalance_hours, config=config)
+        _write_returns(result, output)
         notes += self._remarks(result, config)
         summary = summary_of(result)
-        if self.as_json:
+        if self.flags.as_json:
             context = {"strategy": self.settings.strategy, "source": self.panel.source, "coins": len(self.panel.coins)}
-            parameters = {**asdict(self.settings.strategy_config()), "backtest": asdict(config)}
-            timing = {"rebalance_hours": self.rebalance_hours}
+            parameters = {**asdict(self.parameters), "backtest": asdict(config)}
+            timing = {"rebalance_hours": rebalance_hours}
             print_json({**context, **timing, **summary, "config": parameters, "notes": notes})
             return
         first, last = self.panel.times[-len(result.net_return)], self.panel.times[-1]
         say(
             f"{self.settings.strategy} on {self.panel.source}: {len(self.panel.coins)} coins, "
-            f"{len(result.decision_ms)} decisions every {self.rebalance_hours:g} h, "
+            f"{len(result.decision_ms)} decisions every {rebalance_hours:g} h, "
             f"{len(result.net_return)} bars of {result.bar_hours} h, {first:%Y-%m-%d} to {last:%Y-%m-%d}"
         )
         _print_figures(result)
         for note in notes:
             say(f"  note: {note}")
-        say(f"  written: {self.output}")
+        say(f"  written: {output}")
+
+    def _decision(self, signals_csv: Path | None) -> Decide:
+        """The strategy's ``targets``, or its ``weights_from_scores`` on the scores of a file."""
+        from slipstream.strategies import load_strategy
+
+        strategy = load_strategy(self.settings.strategy)
+        if signals_csv is None:
+            return partial(strategy.targets, config=self.parameters)
+        scores = score_reader(signals_csv, self.panel)
+
+        def decide(view: View) -> FloatArray:
+            weights: FloatArray = strategy.weights_from_scores(scores(view), view, self.parameters)
+            return weights
+
+        return decide
 
     def _remarks(self, result: BarBacktest, config: BarBacktestConfig) -> list[str]:
         remarks = [] if len(result.decision_ms) else ["no decision held anything: every return is 0"]
         remarks += [f"costs: fee {config.fee_bps:g} bp and half-spread {config.half_spread_bps:g} bp of what is traded"]
-        if not self.volume_given:
+        if self.flags.volume_csv is None:
             remarks.append("no volume was given: impact is 0 and no volume rule applies")
         elif result.unpriced_trades:
             remarks.append(f"{result.unpriced_trades} trades without known volume or volatility: their impact is 0")
-        if not self.funding_given:
+        if self.flags.funding_csv is None:
             remarks.append("no funding was given: funding P&L is 0")
         elif result.funding_missing:
             remarks.append(f"{result.funding_missing} settlements were due on a position and not recorded: charged 0")

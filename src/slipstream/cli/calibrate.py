@@ -22,7 +22,9 @@ Prior = dict[str, tuple[float, float]]
 
 def calibrate_costs(
     *,
-    books: Annotated[list[Path], Parameter(consume_multiple=True, negative="", help="Recordings of order books, Parquet.")],
+    books: Annotated[
+        list[Path], Parameter(consume_multiple=True, negative="", help="Recordings of order books, Parquet.")
+    ],
     capital: Annotated[float, Parameter(help="Reference capital of the cost model, USD.")] = 100_000.0,
     holdout_days: Annotated[float | None, Parameter(help="End held out to measure errors on, days; default 1.")] = None,
     holdout_minutes: Annotated[float | None, Parameter(help="The same in minutes.")] = None,

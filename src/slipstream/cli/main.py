@@ -19,6 +19,11 @@ app = App(
 app.command("slipstream.cli.backtest:demo", name="demo", help="Trade a synthetic market and write the report.")
 app.command("slipstream.cli.backtest:backtest", name="backtest", help="Trade recorded data under the allocator.")
 app.command("slipstream.cli.magnitudes:magnitudes", name="magnitudes", help="Plain books that pin the data's scale.")
+app.command(
+    "slipstream.cli.calibrate:calibrate_costs",
+    name="calibrate-costs",
+    help="Half-spread and impact per coin from recorded books.",
+)
 app.command("slipstream.cli.data:data", name="data", help="Market data at rest: import, status, check, export.")
 app.command("slipstream.cli.new_strategy:new_strategy", name="new-strategy", help="Scaffold a strategy that passes.")
 

@@ -9,7 +9,6 @@ coin has shown two stamps nothing is known to be due. On bars longer than the in
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from slipstream.core.panel import HOUR_MS, FloatArray, IntArray
 
@@ -25,23 +24,21 @@ def missing_settlements_marked(funding: FloatArray, time_ms: IntArray, bar_ms: i
         time_ms: shape (T,), known-at (close) of each bar, Unix ms.
         bar_ms: length of a bar.
     """
-    rows, coins = funding.shape
-    by_coin = funding.T.ravel()  # a copy: coin after coin, each in the order of time
+    by_coin = funding.T.copy()
     absent = np.isnan(by_coin)
-    silent, recorded = np.flatnonzero(absent), np.flatnonzero(~absent)
-    if len(silent) == 0:
+    if not absent.any():
         return funding
     clock = (time_ms - time_ms[0] % bar_ms).astype(np.int64)
-    coin = recorded // rows
-    interval = settlement_intervals_ms(clock[recorded % rows], coin, bar_ms)
+    coin, row = np.nonzero(~absent)
+    interval = settlement_intervals_ms(clock[row], coin, bar_ms)
 
-    # the coin's last stamp before each silent bar; index -1, and another coin's, is none
-    before = np.searchsorted(recorded, silent) - 1
-    own = np.append(coin, coins)[before] == silent // rows
-    in_force = np.where(own, np.append(interval, _UNKNOWN)[before], _UNKNOWN)
-    due = (in_force != _UNKNOWN) & (clock[silent % rows] % np.maximum(in_force, 1) == 0)
-    by_coin[silent[~due]] = 0.0
-    return np.ascontiguousarray(by_coin.reshape(coins, rows).T)
+    # The coin's last stamp up to each bar, which where the bar has none is the last one before it.
+    latest = np.cumsum(~absent).reshape(absent.shape) - 1
+    own = latest >= np.searchsorted(coin, np.arange(len(by_coin)))[:, None]
+    in_force = np.where(own, np.append(interval, _UNKNOWN)[latest], _UNKNOWN)
+    due = (in_force != _UNKNOWN) & (clock % np.maximum(in_force, 1) == 0)
+    by_coin[absent & ~due] = 0.0
+    return np.ascontiguousarray(by_coin.T)
 
 
 def settlement_intervals_ms(stamp_ms: IntArray, coin: IntArray, bar_ms: int) -> IntArray:
@@ -62,15 +59,16 @@ def settlement_intervals_ms(stamp_ms: IntArray, coin: IntArray, bar_ms: int) -> 
     opening = np.append(True, coin[1:] != coin[:-1])
     second = np.append(False, opening[:-1]) & ~opening
     gap = np.diff(stamp_ms, prepend=stamp_ms[0])
+    repeated = np.append(False, gap[1:] == gap[:-1])
     intervals = _candidates_ms(bar_ms)
 
     shown = np.full(count, bar_ms, dtype=np.int64)
     for length in intervals:
         on_grid = stamp_ms % length == 0
-        shown[on_grid & _previous(on_grid)] = length
+        shown[on_grid & np.append(False, on_grid[:-1])] = length
     shown[opening] = np.iinfo(np.int64).max
 
-    confirmed = _previous(gap == shown) & (gap == shown) & ~opening & ~second
+    confirmed = repeated & (gap == shown) & ~opening & ~second
     set_at = np.maximum.accumulate(np.where(opening | second | confirmed, index, -1))
     in_force = np.full(count, _UNKNOWN, dtype=np.int64)
     for length in reversed(intervals):
@@ -83,8 +81,3 @@ def _candidates_ms(bar_ms: int) -> list[int]:
     """Intervals that bars of this length can tell apart, ascending."""
     whole = [hours * HOUR_MS for hours in INTERVALS_HOURS if hours * HOUR_MS % bar_ms == 0]
     return whole if bar_ms in whole else [bar_ms, *whole]
-
-
-def _previous(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Each flag's predecessor; the first has none and counts as False."""
-    return np.append(False, flags[:-1])

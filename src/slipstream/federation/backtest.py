@@ -18,7 +18,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from slipstream.core.backtest.ledger import FEES, FUNDING, IMPACT, Fills, Ledger
+from slipstream.core.backtest.ledger import Fills, Ledger
+from slipstream.core.backtest.parts import FEES, FUNDING, IMPACT
 from slipstream.core.factors.market import market_model
 from slipstream.core.panel import HOUR_MS, FloatArray, Panel, forward_fill, utc
 from slipstream.core.portfolio.costs import CostAssumptions, impact_rate_usd
@@ -100,7 +101,8 @@ def run_federation(
     """Trade pods through a panel under the allocator.
 
     A coin whose impact cannot be priced yet (too few returns for a volatility, no volume) is outside the universe,
-    unless the panel knows no volume at all: then impact is zero, and whoever reports the result must say so.
+    unless the panel knows no volume at all: then impact is zero, and whoever reports the result must say so. A pod that
+    has not enough history yet is flat.
 
     Args:
         panel: the market; history before the first decision is warm-up.
@@ -111,7 +113,7 @@ def run_federation(
 
     Raises:
         UsageError: no pod, or no decision can be taken.
-        PodError: a pod's decision cannot be traded.
+        PodError: a pod's decision cannot be traded, or a pod that has begun lacks the history to decide.
         Ruined: the account lost everything.
     """
     if not pods:
@@ -175,7 +177,7 @@ class _Run:
         """Decisions, grants and trades at the close of ``row``."""
         view = self.view.as_of(row)
         for p, pod in enumerate(self.pods):
-            self.targets[k, p] = decide(pod, view)
+            self.targets[k, p] = decide(pod, view, begun=bool(self.alive[p]))
         self.alive |= (self.targets[k] != 0.0).any(axis=1)
         here = row - self.first
         known_usd = self._published_equity_usd(here)

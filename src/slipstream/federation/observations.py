@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from slipstream.core.backtest.ledger import FUNDING
+from slipstream.core.backtest.parts import FUNDING
 from slipstream.core.panel import BoolArray, FloatArray
 
 Costs = tuple[FloatArray, FloatArray]

@@ -1,12 +1,13 @@
-"""A pod as the federation sees it: a slug and a pure decision, and the checks every decision passes."""
+"""A pod as the federation sees it: a slug and a pure decision, and what becomes of a decision that cannot be traded."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from slipstream.core.decision import BadDecision, Decide, NotEnoughHistory, checked_weights
 from slipstream.core.panel import FloatArray, Panel, View, utc
 from slipstream.errors import SlipstreamError, UsageError
 from slipstream.federation.result import CausalityCheck
@@ -14,7 +15,7 @@ from slipstream.strategies import load_targets
 
 
 class PodError(SlipstreamError):
-    """A pod's decision cannot be traded; the message names pod, time and coin."""
+    """A pod's decision cannot be traded, or not be taken; the message names the pod and the time."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Pod:
     """
 
     slug: str
-    decide: Callable[[View], FloatArray]
+    decide: Decide
 
 
 def registered_pods(slugs: Sequence[str]) -> tuple[Pod, ...]:
@@ -44,22 +45,28 @@ def registered_pods(slugs: Sequence[str]) -> tuple[Pod, ...]:
     return tuple(Pod(slug, load_targets(slug)) for slug in slugs)
 
 
-def decide(pod: Pod, view: View) -> FloatArray:
-    """A pod's checked decision, shape (N,).
+def decide(pod: Pod, view: View, *, begun: bool = False) -> FloatArray:
+    """A pod's checked decision, shape (N,); flat while the pod has not enough history to begin.
+
+    Args:
+        pod: who decides.
+        view: the market as of the decision.
+        begun: whether the pod has held anything yet. Then a want of history is an error: flat would close its book.
 
     Raises:
-        PodError: the answer has the wrong shape, holds a NaN, or asks for a coin outside the universe.
+        PodError: the answer has the wrong shape, holds a NaN, or asks for a coin outside the universe; or there is not
+            enough history though the pod has begun.
     """
-    weights = np.asarray(pod.decide(view), dtype=np.float64)
-    moment = f"{utc(view.known_at_ms):%Y-%m-%d %H:%M} UTC"
-    if weights.shape != (len(view.coins),):
-        raise PodError(f"{pod.slug} at {moment}: weights have shape {weights.shape}; expected ({len(view.coins)},)")
-    wrong = ~np.isfinite(weights) | ((weights != 0.0) & ~view.tradable)
-    if wrong.any():
-        column = int(np.argmax(wrong))
-        why = "is not a number" if not np.isfinite(weights[column]) else "is outside the universe at that time"
-        raise PodError(f"{pod.slug} at {moment}: weight {weights[column]} for {view.coins[column]} {why}")
-    return weights
+    try:
+        return checked_weights(pod.decide, view)
+    except BadDecision as problem:
+        raise PodError(f"{pod.slug} at {problem}") from problem
+    except NotEnoughHistory as problem:
+        if begun:
+            raise PodError(
+                f"{pod.slug} at {utc(view.known_at_ms):%Y-%m-%d %H:%M} UTC: has begun to trade and cannot decide: {problem}"
+            ) from problem
+        return np.zeros(len(view.coins))
 
 
 def check_causality(

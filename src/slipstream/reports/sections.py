@@ -56,12 +56,21 @@ class Waterfall:
 
 
 def account_waterfall(result: FederationResult) -> Waterfall:
-    """Initial capital to final equity; the scale shows the levels passed through, not zero."""
+    """Initial capital to final equity of the whole account."""
     parts = result.pnl_usd.sum(axis=(0, 1))
-    opening, usd = result.initial_capital_usd, Dollars.beside(result.initial_capital_usd)
+    return capital_waterfall(parts, result.initial_capital_usd, float(result.total_equity_usd[-1]))
+
+
+def capital_waterfall(parts: FloatArray, opening: float, closing: float) -> Waterfall:
+    """From one level of capital to another; the scale shows the levels passed through, not zero.
+
+    Args:
+        parts: (4,) P&L by part in the order of ``PARTS``, USD.
+        opening, closing: USD.
+    """
+    usd = Dollars.beside(opening)
     levels = opening + np.concatenate([[0.0], np.cumsum(parts)])
     bars = _bars(parts, levels, (levels.min(), levels.max()), opening)
-    closing = float(result.total_equity_usd[-1])
     place = bars[-1].left if parts[-1] < 0 else bars[-1].left + bars[-1].width
     bars.insert(0, Bar("Initial capital", usd(opening), "", "level", bars[0].before, 0.0, bars[0].before))
     bars.append(Bar("Final equity", usd(closing), _share(closing - opening, opening), "level", place, 0.0, place))

@@ -14,7 +14,9 @@ from slipstream.core.coverage import CoinCoverage
 from slipstream.core.panel import utc
 from slipstream.federation.result import PARTS, FederationResult
 
-SYNTHETIC_NOTICE = "SYNTHETIC MARKET: prices are invented and edges are planted; these figures say nothing about real trading."
+SYNTHETIC_NOTICE = (
+    "SYNTHETIC MARKET: prices are invented and edges are planted; these figures say nothing about real trading."
+)
 
 
 def print_summary(

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from slipstream.core.backtest.ledger import FEES, FUNDING, IMPACT, PRICE, Fills, Ledger
+from slipstream.core.backtest.ledger import Fills, Ledger
+from slipstream.core.backtest.parts import FEES, FUNDING, IMPACT, PRICE
 from slipstream.core.decision import Decide, NotEnoughHistory, checked_weights
 from slipstream.core.metrics import max_drawdown, sharpe_ratio, sharpe_standard_error
 from slipstream.core.panel import HOUR_MS, HOURS_PER_YEAR, FloatArray, IntArray, Panel, forward_fill, utc

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slipstream.core.backtest import ledger, parts
+from slipstream.core.backtest import parts
 from slipstream.core.backtest.one_book import Market, Prices, simulate_weights
 from slipstream.portfolio import BacktestConfig, FactorCovariance, TransactionCostModel, run_backtest
 
@@ -250,15 +250,6 @@ def test_given_weights_simulated_are_the_backtest_that_found_them(market: Any) -
     np.testing.assert_allclose(equity[8:], result.equity_usd, rtol=1e-9)
     np.testing.assert_allclose(pnl[8:].sum(axis=0), result.pnl_usd.sum(axis=0), rtol=1e-6)
     assert orders >= (result.notional_usd != 0.0).sum()
-
-
-def test_the_columns_of_the_parts_are_the_ledgers() -> None:
-    assert (ledger.PRICE, ledger.FUNDING, ledger.FEES, ledger.IMPACT) == (
-        parts.PRICE,
-        parts.FUNDING,
-        parts.FEES,
-        parts.IMPACT,
-    )
 
 
 @settings(max_examples=15)

@@ -18,6 +18,7 @@ from slipstream.core.backtest.config import BacktestConfig, BacktestInputError, 
 from slipstream.core.backtest.frames import Grid, Table, make_grid, place, read_table
 from slipstream.core.panel import HOUR_MS, BoolArray, FloatArray, IntArray, utc
 from slipstream.core.portfolio.covariance import FactorCovariance
+from slipstream.core.settlements import missing_settlements_marked
 
 _LOG = logging.getLogger(__name__)
 
@@ -99,8 +100,6 @@ def read_inputs(
         raise BacktestInputError("start_date and end_date need labelled frames; bare arrays have no dates")
     alpha = _forecast(grid, tables["alpha_price"], tables["alpha_funding"], vol_scale)
     simple = _simple_returns(grid, returns, config.returns_kind)
-    from slipstream.core.settlements import missing_settlements_marked
-
     funding = missing_settlements_marked(grid.lay(tables["realized_funding"]), grid.time_ms, grid.bar_ms)
     period = config.H * HOUR_MS
     if period % grid.bar_ms:

@@ -15,10 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from slipstream.core.backtest.parts import FUNDING, PRICE
 from slipstream.core.panel import FloatArray, IntArray, Panel
-
-PRICE, FUNDING, FEES, IMPACT = 0, 1, 2, 3
-"""Columns of the last axis of every P&L array."""
 
 
 @njit(cache=True, nogil=True)
@@ -81,8 +79,8 @@ def _hold(
             if units[b, i] == 0.0:
                 continue
             paid = units[b, i] * before * rate
-            pnl[b, 0] += units[b, i] * move
-            pnl[b, 1] -= paid
+            pnl[b, PRICE] += units[b, i] * move
+            pnl[b, FUNDING] -= paid
             cash[b] -= paid
     return missing
 

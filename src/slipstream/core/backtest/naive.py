@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slipstream.core.backtest.ledger import FUNDING, PRICE, Ledger
+from slipstream.core.backtest.ledger import Ledger
+from slipstream.core.backtest.parts import FUNDING, PRICE
 from slipstream.core.metrics import DAYS_PER_YEAR, sharpe_ratio, sharpe_standard_error
 from slipstream.core.panel import HOUR_MS, FloatArray, Panel, PanelError, View
 

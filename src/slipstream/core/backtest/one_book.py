@@ -195,8 +195,8 @@ def _carry(
                 if units[0, i] != 0.0 and silent[row, i] >= delist_after_bars:
                     price[i] = mark[row, i]
             notional, fee, impact = _trade(units, cash, target, price, closing_rate, impact_rate, 0.0)
-            pnl[row, 2] -= fee.sum()
-            pnl[row, 3] -= impact.sum()
+            pnl[row, FEES] -= fee.sum()
+            pnl[row, IMPACT] -= impact.sum()
             closed_usd[row] += np.abs(notional).sum()
             counts[2] += gone
             total = 0.0
@@ -282,8 +282,8 @@ def _simulate(
             held = units[0, i] * mark[row, i]
             target[0, i] = held if np.isnan(weights[k, i]) else weights[k, i] * equity[row]
         notional, fee, impact = _trade(units, cash, target, price[row], linear_rate, impact_rate, min_order_usd)
-        pnl[row + 1, 2] -= fee.sum()
-        pnl[row + 1, 3] -= impact.sum()
+        pnl[row + 1, FEES] -= fee.sum()
+        pnl[row + 1, IMPACT] -= impact.sum()
         for i in range(coins):
             orders += notional[0, i] != 0.0
         stopped = _carry(

@@ -307,11 +307,10 @@ def _whole_bars(known_at_ms: IntArray, bar_hours: int, spec: PCASpec) -> tuple[i
 
 
 def _bar_sums(values: FloatArray, first: int, per_bar: int, bars: int) -> FloatArray:
-    """Sums over bars, shape (bars, N); NaN where a base bar is missing."""
-    if per_bar == 1:
-        return np.ascontiguousarray(values[first : first + bars])
+    """Sums over bars, shape (bars, N), an array of its own; NaN where a base bar is missing."""
     whole = values[first : first + bars * per_bar]
-    return np.asarray(whole.reshape(bars, per_bar, values.shape[1]).sum(axis=1))
+    summed = whole.reshape(bars, per_bar, values.shape[1]).sum(axis=1)
+    return np.array(summed, order="C")
 
 
 def _volume_beside(volume_usd: pd.DataFrame | None, returns: pd.DataFrame, grid: IntArray) -> FloatArray:

@@ -71,8 +71,8 @@ class BlockDraws:
         """How often each timestamp is in a draw, shape (rows,)."""
         length = np.full(self.starts.shape[1], self.length)
         length[-1] = self.rows - (self.starts.shape[1] - 1) * self.length
-        taken = np.concatenate([np.arange(s, s + n) % self.rows for s, n in zip(self.starts[draw], length, strict=True)])
-        return np.bincount(taken, minlength=self.rows)
+        taken = [np.arange(first, first + n) for first, n in zip(self.starts[draw], length, strict=True)]
+        return np.bincount(np.concatenate(taken) % self.rows, minlength=self.rows)
 
 
 def circular_blocks(rows: int, length: int, draws: int = DRAWS, seed: int = SEED) -> BlockDraws:

@@ -93,7 +93,9 @@ class Moments:
         columns = np.array(regression.columns, dtype=np.int64)
         outside = columns.size == 0 or columns.min() < 0 or columns.max() >= self.features
         if outside or not 0 <= regression.target < self.targets:
-            raise ForecastError(f"{regression} does not fit moments of {self.features} features, {self.targets} targets")
+            raise ForecastError(
+                f"{regression} does not fit moments of {self.features} features, {self.targets} targets"
+            )
         return np.concatenate(([0], 1 + columns, [1 + self.features + regression.target]))
 
     def design(self, gram: FloatArray, regression: Regression) -> FloatArray:

@@ -81,7 +81,9 @@ def fit_ridge(design: FloatArray, penalty: float) -> RidgeFit:
     variance = mean_square - mean**2
     if (variance <= LEAST_VARIANCE * mean_square).any():
         still = int(np.argmax(variance <= LEAST_VARIANCE * mean_square))
-        raise ForecastError(f"feature {still} does not vary over the {observations} training observations; leave it out")
+        raise ForecastError(
+            f"feature {still} does not vary over the {observations} training observations; leave it out"
+        )
     std = np.sqrt(variance)
     intercept, coefficients = refit(design, penalty, std)
     return RidgeFit(float(intercept), coefficients, mean, std, penalty, observations)
@@ -122,6 +124,8 @@ def residual_of(moments: Moments, regression: Regression, intercept: FloatArray,
     """The error y - a - x b of a regression as a vector over z, shape (..., d).
 
     Args:
+        moments: whose z it is.
+        regression: which of them.
         intercept: shape (...).
         coef: shape (..., p).
     """

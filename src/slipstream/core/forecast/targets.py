@@ -88,7 +88,8 @@ def holding_targets(
         funding: shape (T, N), rates settled in each bar, 0 where none was due, NaN where one was and is missing.
         funding_sigma: shape (T, N), deviation of a bar's funding, known at each row; floored for the model, as it is
             for the raw diagnostic.
-        horizon_hours, bar_hours: H and b.
+        horizon_hours: H.
+        bar_hours: b.
         funding_base_per_hour: the level y_F counts from; 0 for the raw diagnostic.
 
     Returns:
@@ -115,7 +116,7 @@ def holding_targets(
 
 
 def forward_sum(values: FloatArray, bars: int) -> FloatArray:
-    """Sum of the next ``bars`` rows, shape (T, N): rows t + 1 .. t + bars; NaN where one is missing or not there yet."""
+    """Sum of the next ``bars`` rows, shape (T, N): rows t + 1 .. t + bars; NaN where one is missing or yet to come."""
     out = np.full(values.shape, np.nan)
     if len(values) > bars:
         out[:-bars] = values[1 : len(values) - bars + 1]
@@ -132,7 +133,8 @@ def residual_return(simple_return: FloatArray, beta: FloatArray, coef: FloatArra
 
     Args:
         simple_return: shape (T, N), NaN where missing.
-        beta, coef: shape (T, N) or (C, T, N).
+        beta: shape (T, N) or (C, T, N).
+        coef: shape (T, N) or (C, T, N).
         bars: at least 1.
 
     Raises:

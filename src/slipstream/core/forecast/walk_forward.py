@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -124,7 +125,8 @@ def walk_forward(
         features: shape (T, N, p), all features of ``moments``; the regression's columns are read.
         moments: of the same rows (:func:`~slipstream.core.forecast.moments.joint_moments`).
         regression: which features explain which target.
-        horizon_hours, bar_hours: H and the length of a row.
+        horizon_hours: H.
+        bar_hours: length of a row, hours.
         settings: default :class:`WalkForwardSettings`.
         span: rows [start, stop) cut into blocks; default: from the first joint observation to the end. Give the same
             to every horizon that is to be compared.
@@ -141,7 +143,7 @@ def walk_forward(
     chosen = np.ascontiguousarray(features[:, :, list(regression.columns)])
     forecast = np.full(features.shape[:2], np.nan)
     blocks = []
-    for begin, end in zip(edges[1:-1], edges[2:], strict=True):
+    for begin, end in pairwise(edges[1:]):
         block = _block(moments, regression, (edges[0], begin, end), bars, bar_hours, how)
         if block.fit is not None:
             forecast[begin:end] = block.fit.predict(chosen[begin:end])
@@ -188,8 +190,8 @@ def choose_penalty(
             error[j] += float(squared_error(inside, fit.intercept, fit.coefficients))
     if observations == 0.0:
         raise NotEnoughData(
-            f"{(stop - start) * bar_hours / 24.0:.1f} days of training are too few to choose a penalty inside them with "
-            f"H = {horizon_hours} h; train on more"
+            f"H = {horizon_hours} h: {(stop - start) * bar_hours / 24.0:.1f} days of training are too few to choose a "
+            f"penalty inside them; train on more"
         )
     best = int(np.argmin(error))
     edge = len(how.penalties) > 1 and best in (0, len(how.penalties) - 1)
@@ -238,4 +240,6 @@ def _log_notes(result: WalkForward, horizon_hours: int, how: WalkForwardSettings
             _LOG.info("%s: penalty %g lies at the edge of the grid", rows, block.choice.penalty)
     short = sum(block.short for block in result.scored)
     if short:
-        _LOG.warning("H = %d h: %d blocks were trained on less than %g days", horizon_hours, short, how.short_train_days)
+        _LOG.warning(
+            "H = %d h: %d blocks were trained on less than %g days", horizon_hours, short, how.short_train_days
+        )

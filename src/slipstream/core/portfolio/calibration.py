@@ -20,14 +20,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from slipstream.core.panel import FloatArray
-from slipstream.core.portfolio.book_walk import (
-    BPS,
-    BookHistory,
-    WalkCosts,
-    depth_usd,
-    half_spread_bps,
-    walk_costs,
-)
+from slipstream.core.portfolio.book_walk import BPS, BookHistory, WalkCosts, depth_usd, half_spread_bps, walk_costs
 from slipstream.core.portfolio.cost_fit import (
     BlockedCosts,
     CalibrationError,
@@ -63,7 +56,7 @@ class CalibrationConfig:
 
     sizes_usd: tuple[float, ...] = (1e3, 5e3, 1e4, 5e4, 1e5)
     prior_snapshots: float = 20.0
-    replicates: int = 300
+    replicates: int = 500
     interval: float = 0.95
     seed: int = 42
 

@@ -13,7 +13,8 @@ the curve, and it is taken to be so at S, too, never below its bound. The curve 
 the costs are completed by the curve until neither moves (the scheme of Buckley and James, 1979, where the lost part
 of a censored observation is its expectation under the present fit; here it is conditioned on the same book instead of
 drawn from the pool of all residuals, because a thin book stays thin). On real books cut short on purpose this came
-closer to the costs known from the full book than dropping, the bound, or a Gaussian tobit (Tobin, 1958): docs/costs.md.
+closer to the cost known from the full book than dropping or the bound every time, and than a Gaussian tobit (Tobin,
+1958) in most cases, far closer where many are censored: docs/costs.md has the figures.
 
 **Uncertainty.** Snapshots half a second apart are nearly the same book. The number of independent ones follows from
 the autocorrelation time (Geyer's initial positive sequence, 1992); intervals come from a bootstrap of whole blocks
@@ -33,7 +34,7 @@ from slipstream.core.portfolio.costs import CostError
 
 HUBER_SCALES = 2.5
 """Where Huber's loss turns linear, in robust standard deviations of a size's block means. The usual 1.345 (95 %
-efficient for normal errors; Huber, 1964) costs 6 % of k when single costs are log-normal with sigma 0.9; this, 1.5 %."""
+efficient for normal errors; Huber, 1964) loses 6 % of k where costs are log-normal with sigma 0.9, this value 2 %."""
 
 _MAD_TO_SIGMA = 1.4826
 _MAX_ROUNDS = 2_000

@@ -26,12 +26,13 @@ from slipstream.core.portfolio.pairwise import (
     PairwiseSample,
     correlation,
     pairwise_sample,
-    positive_semidefinite,
+    positive_definite,
 )
 from slipstream.core.portfolio.rolling_covariance import RollingCovariance
 from slipstream.core.portfolio.shrinkage import constant_correlation_intensity, quadratic_inverse_spectrum
 
 Method = Literal["iewma", "lw", "qis", "diag"]
+METHODS: tuple[Method, ...] = get_args(Method)
 
 _NAMED = 5
 
@@ -76,8 +77,8 @@ def estimate_covariance(
         BacktestInputError: a table that cannot be read; the message names the argument, and row and coin.
         CovarianceError: an unknown method, or spans shorter than a bar.
     """
-    if method not in get_args(Method):
-        raise CovarianceError(f"method is {method!r}; use one of {', '.join(get_args(Method))}")
+    if method not in METHODS:
+        raise CovarianceError(f"method is {method!r}; use one of {', '.join(METHODS)}")
     if method != "iewma" and iewma is not None:
         raise CovarianceError(f"iewma settings were given and the method is {method!r}; drop one of them")
     if method == "iewma":
@@ -137,7 +138,7 @@ def linear_shrinkage(sample: PairwiseSample) -> FloatArray:
     sigma = np.sqrt(variance)
     dense: FloatArray = shrunk * np.outer(sigma, sigma)
     dense[np.diag_indices(coins)] = variance
-    return positive_semidefinite(dense) if sample.gaps else dense
+    return positive_definite(dense) if sample.gaps else dense
 
 
 def nonlinear_shrinkage(sample: PairwiseSample) -> FloatArray:
@@ -151,7 +152,7 @@ def nonlinear_shrinkage(sample: PairwiseSample) -> FloatArray:
 
     Source: Ledoit and Wolf (2022), Quadratic shrinkage for large covariance matrices.
     """
-    matrix = positive_semidefinite(sample.covariance) if sample.gaps else sample.covariance
+    matrix = positive_definite(sample.covariance) if sample.gaps else sample.covariance
     rows = 1.0 / float((1.0 / np.maximum(sample.common, 1.0)).mean())
     # The mean of equal reciprocals may miss the whole number they come from by a rounding error.
     free = int(rows + 1e-9) - 1

@@ -1,8 +1,10 @@
-"""Sample covariance from series with gaps, and its repair to positive semi-definite.
+"""Sample covariance from series with gaps, and its repair to positive definite.
 
-Each pair of coins is measured over the rows both have, so a young coin costs the old ones none of their history. The
-price is that the entries come from different samples and need not fit together; :func:`positive_semidefinite` makes
-them fit without touching any variance.
+Each pair of coins is measured over the rows both have, so a young coin costs the old ones none of their history. Two
+things follow. A correlation is normalised by the variances of the *common* rows: a coin listed in a wild month would
+otherwise get correlations beyond 1 with coins whose variance is mostly of calm months. And the entries, which come from
+different samples, need not fit together: some book may seem to have no risk or less than none. An optimiser finds that
+book, so :func:`positive_definite` lifts such directions to a risk worth fearing, without touching any variance.
 """
 
 from __future__ import annotations
@@ -15,8 +17,8 @@ from slipstream.core.panel import BoolArray, FloatArray
 
 LEAST_COMMON = 24
 """Rows two coins must share before their correlation is read from them."""
-LEAST_EIGENVALUE = 1e-6
-"""Floor under the eigenvalues of a repaired correlation matrix."""
+LEAST_EIGENVALUE = 0.01
+"""Floor under the eigenvalues of a correlation matrix read from series with gaps."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,9 @@ class PairwiseSample:
     """Sample moments of N columns.
 
     Attributes:
-        covariance: (N, N), symmetric, unbiased; a pair with fewer than :data:`LEAST_COMMON` common rows has the average
-            correlation of the other pairs. Not necessarily positive semi-definite where there are gaps.
+        covariance: (N, N), symmetric: each coin's own unbiased variance, and the correlation of each pair over its
+            common rows. A pair with fewer than :data:`LEAST_COMMON` of them has the average correlation of the other
+            pairs. Not necessarily positive semi-definite where there are gaps.
         common: (N, N), rows each pair shares.
         deviations: (T, N), columns less their own means, 0 where missing.
         gaps: whether any entry of a row that is not wholly empty is missing.
@@ -40,8 +43,7 @@ class PairwiseSample:
 def pairwise_sample(values: FloatArray) -> PairwiseSample:
     """Moments of the columns of ``values``, shape (T, N), NaN where missing; each has at least two entries.
 
-    Two columns i and j give ``sum (x_i - mean_i)(x_j - mean_j) / (n_ij - 1)`` over their n_ij common rows, the means
-    being those of all a column's own rows. Without gaps this is the textbook covariance.
+    Deviations are from the mean of all a column's own rows. Without gaps this is the textbook covariance.
     """
     seen = ~np.isnan(values)
     kept = seen.any(axis=1)
@@ -52,15 +54,22 @@ def pairwise_sample(values: FloatArray) -> PairwiseSample:
     own = seen.sum(axis=0)
     mean = np.where(seen, values, 0.0).sum(axis=0) / own
     deviations = np.where(seen, values - mean, 0.0)
+    if not gaps:
+        return PairwiseSample(
+            deviations.T @ deviations / (rows - 1), np.full((coins, coins), float(rows)), deviations, gaps
+        )
     presence = seen.astype(np.float64)
-    common = presence.T @ presence if gaps else np.full((coins, coins), float(rows))
-    covariance = deviations.T @ deviations / np.maximum(common - 1.0, 1.0)
-    covariance = 0.5 * (covariance + covariance.T)
-    if gaps:
-        known = common >= LEAST_COMMON
-        known[np.diag_indices(coins)] = True
-        sigma = np.sqrt(np.diagonal(covariance))
-        covariance = with_average_correlation(correlation(covariance), known) * np.outer(sigma, sigma)
+    common = presence.T @ presence
+    squares = (deviations**2).T @ presence  # [i, j]: squares of i over the rows it shares with j
+    scale = np.sqrt(squares * squares.T)
+    known = (common >= LEAST_COMMON) & (scale > 0.0)
+    known[np.diag_indices(coins)] = True
+    correlations: FloatArray = np.clip(deviations.T @ deviations / np.where(scale > 0.0, scale, 1.0), -1.0, 1.0)
+    correlations[np.diag_indices(coins)] = 1.0
+    variance = np.diagonal(squares) / (own - 1)
+    sigma = np.sqrt(variance)
+    covariance = with_average_correlation(correlations, known) * np.outer(sigma, sigma)
+    covariance[np.diag_indices(coins)] = variance
     return PairwiseSample(covariance, common, deviations, gaps)
 
 
@@ -86,27 +95,24 @@ def with_average_correlation(correlations: FloatArray, known: BoolArray) -> Floa
     return np.where(known, correlations, average)
 
 
-def positive_semidefinite(covariance: FloatArray) -> FloatArray:
-    """The matrix itself if it has no negative eigenvalue, else a positive definite one with the same variances.
+def positive_definite(covariance: FloatArray) -> FloatArray:
+    """The matrix with every eigenvalue of its correlations at least about :data:`LEAST_EIGENVALUE`, variances kept.
 
-    The eigenvalues of the correlation matrix below :data:`LEAST_EIGENVALUE` are raised to it and the rows scaled back
-    to a unit diagonal, so the diagonal of the covariance, hence its trace, is kept exactly.
+    Eigenvalues below the floor are raised to it and the rows scaled back to a unit diagonal, which keeps the diagonal
+    of the covariance, hence its trace, exactly. A matrix that needs none of it comes back as it is.
 
     Args:
-        covariance: (N, N), symmetric, diagonal >= 0.
+        covariance: (N, N), symmetric, diagonal > 0.
 
     Source: the spectral method of Rebonato and Jaeckel (1999).
     """
-    correlations = correlation(covariance)
-    values, vectors = np.linalg.eigh(correlations)
-    # Round-off of an eigenvalue that is 0 in exact arithmetic is of the order of N machine epsilons.
-    if values[0] >= -1e-14 * len(values):
+    values, vectors = np.linalg.eigh(correlation(covariance))
+    if values[0] >= LEAST_EIGENVALUE:
         return covariance
     root = vectors * np.sqrt(np.maximum(values, LEAST_EIGENVALUE))
     root /= np.sqrt(np.einsum("ij,ij->i", root, root))[:, None]
-    repaired: FloatArray = root @ root.T
-    repaired = 0.5 * (repaired + repaired.T)
-    sigma = np.sqrt(np.diagonal(covariance))
-    repaired *= np.outer(sigma, sigma)
-    repaired[np.diag_indices_from(repaired)] = np.diagonal(covariance)
+    variance = np.diagonal(covariance)
+    sigma = np.sqrt(variance)
+    repaired: FloatArray = root @ root.T * np.outer(sigma, sigma)
+    repaired[np.diag_indices_from(repaired)] = variance
     return repaired

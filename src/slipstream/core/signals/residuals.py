@@ -143,7 +143,7 @@ def idiosyncratic_return(view: View, *, spec: PCASpec, simple: bool = False) -> 
         simple: residuals of simple returns, for profit and loss; else of log returns, for signals.
     """
     exposures = view.feature(pca_exposures, spec=spec)
-    moved = np.expm1(view.log_return) if simple else np.asarray(view.log_return)
+    moved = np.expm1(view.log_return) if simple else view.log_return.copy()
     row = np.arange(view.rows, dtype=np.int64) - 1
     beta, coef = (np.ascontiguousarray(exposures[:, k].swapaxes(0, 1)) for k in (0, 1))
     factor = np.column_stack([market_factor(moved, c, c * b, row) for b, c in zip(beta, coef, strict=True)])

@@ -4,36 +4,28 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from slipstream.cli.bar_strategy import (
-    AsJson,
-    BacktestJob,
+    BacktestFlags,
     ConfigFile,
     Environment,
-    FundingCsv,
     ReturnsCsv,
-    Trading,
-    VolumeCsv,
     command_app,
     given,
+    handler,
     load_market,
     load_settings,
     noting_warnings,
-    run_handler,
     say,
-    score_reader,
     whole_bars,
     write_scores,
 )
 from slipstream.core.signals.spans import Normalization
 from slipstream.errors import UsageError
 from slipstream.strategies.gradient.config import RiskMethod
-
-if TYPE_CHECKING:
-    from slipstream.core.panel import FloatArray, View
 
 SLUG = "gradient"
 REBALANCE_HOURS = 4.0
@@ -45,16 +37,8 @@ Normalized = Annotated[Normalization | None, Parameter(help="Estimator of the vo
 
 _signals = command_app("gradient-signals", "Write gradient's trend scores of every bar and coin as a wide CSV file.")
 _backtest = command_app("gradient-backtest", "Trade gradient alone through a file of returns.")
-
-
-def compute_signals(argv: list[str]) -> int:
-    """Run ``gradient-signals`` with these arguments and return its exit code."""
-    return run_handler(_signals, argv)
-
-
-def run_backtest(argv: list[str]) -> int:
-    """Run ``gradient-backtest`` with these arguments and return its exit code."""
-    return run_handler(_backtest, argv)
+compute_signals = handler(_signals)
+run_backtest = handler(_backtest)
 
 
 def signals() -> int:
@@ -93,10 +77,8 @@ def _compute_signals(
 @_backtest.default
 def _run_backtest(
     *,
-    returns_csv: ReturnsCsv = None,
+    common: BacktestFlags = BacktestFlags(),  # noqa: B008 - frozen, and how cyclopts spells a group of flags
     signals_csv: Annotated[Path | None, Parameter(help="Scores to trade, as gradient-signals writes them.")] = None,
-    funding_csv: FundingCsv = None,
-    volume_csv: VolumeCsv = None,
     lookbacks: Lookbacks = None,
     normalization: Normalized = None,
     top_n: Annotated[int | None, Parameter(help="Most longs.")] = None,
@@ -106,16 +88,10 @@ def _run_backtest(
     target_side_dollar_vol: Annotated[float | None, Parameter(help="A side's volatility per root year.")] = None,
     max_gross: Annotated[float | None, Parameter(help="Cap on the sum of absolute weights.")] = None,
     rebalance_hours: Annotated[float | None, Parameter(help="Hours between trades; 4, or every bar if longer.")] = None,
-    trading: Trading = Trading(),  # noqa: B008 - frozen, and how cyclopts spells a group of flags
-    config: ConfigFile = None,
-    env: Environment = None,
     returns_output: Annotated[Path, Parameter(help="The file of returns to write.")] = Path(
         "data/gradient/backtests/portfolio_returns.csv"
     ),
-    as_json: AsJson = False,
 ) -> None:
-    from slipstream.strategies.gradient import targets, weights_from_scores
-
     if signals_csv is not None and (lookbacks is not None or normalization is not None):
         raise UsageError("--signals-csv brings its own scores; leave out --lookbacks and --normalization")
     flags = given(
@@ -128,21 +104,6 @@ def _run_backtest(
         target_side_dollar_vol=target_side_dollar_vol,
         max_gross=max_gross,
     )
-    settings = load_settings(SLUG, {**flags, **trading.overrides()}, config, env)
-    parameters = settings.strategy_config()
-    panel = load_market(returns_csv, funding_csv, volume_csv)
-    read = None if signals_csv is None else score_reader(signals_csv, panel)
-
-    def decide(view: View) -> FloatArray:
-        return targets(view, parameters) if read is None else weights_from_scores(read(view), view, parameters)
-
-    BacktestJob(
-        settings,
-        panel,
-        decide,
-        rebalance_hours=whole_bars(rebalance_hours, REBALANCE_HOURS, panel.bar_hours),
-        output=returns_output,
-        funding_given=funding_csv is not None,
-        volume_given=volume_csv is not None,
-        as_json=as_json,
-    ).execute()
+    job = common.job(SLUG, flags)
+    every_hours = whole_bars(rebalance_hours, REBALANCE_HOURS, job.panel.bar_hours)
+    job.trade(every_hours, returns_output, signals_csv=signals_csv)
