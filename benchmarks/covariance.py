@@ -71,6 +71,16 @@ def sample_covariance(past: np.ndarray) -> np.ndarray:
     return positive_definite(pairwise_sample(past[-LOOKBACK_HOURS:]).covariance)
 
 
+def plain_components(past: np.ndarray, factors: int) -> FactorCovariance:
+    """The leading principal components of the sample correlations as they are, and what they leave as diagonal."""
+    sample = sample_covariance(past)
+    sigma = np.sqrt(np.diag(sample))
+    values, vectors = np.linalg.eigh(sample / np.outer(sigma, sigma))
+    loadings = vectors[:, -factors:] * np.sqrt(values[-factors:])
+    own = 1.0 - (loadings**2).sum(axis=1)
+    return FactorCovariance(loadings * sigma[:, None], own * sigma**2)
+
+
 def neutral_books(past: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Random books without exposure to the equally weighted market, (BOOKS, N); the same for every method."""
     sample = sample_covariance(past)
@@ -100,6 +110,9 @@ def forecasts(net: np.ndarray) -> dict[str, Callable[[int], Covariance]]:
             out[method] = lambda row, method=method: estimate_covariance(
                 net[: row + 1], None, LOOKBACK_HOURS, MIN_HOURS, method
             )
+    for factors in (3, 8, 16):
+        if factors < net.shape[1]:
+            out[f"plain, {factors} components"] = lambda row, k=factors: plain_components(net[: row + 1], k)
     for label, settings in (
         ("iewma (default)", Iewma()),
         ("iewma, 1 factor", Iewma(factors=1)),

@@ -14,13 +14,14 @@ from time import perf_counter
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy is loaded: the peer is slower with threads
 
 import numpy as np
+import pandas as pd
 
-from slipstream.core.factors.pca import PCASpec, pca_windows
+from slipstream.core.factors.pca import PCASpec, pca_windows, rolling_pca
 from slipstream.core.panel import HOUR_MS
 
 COINS, HOURS = 150, 20_000
 SPEC = PCASpec(K=30, H_hours=8)
-SLICE = 240
+SLICE = 620
 """H-bars per slice, besides the window's own; they are decomposed between two timings of ours."""
 
 
@@ -49,21 +50,28 @@ def main() -> None:
     bar_returns = returns.reshape(-1, per_bar, COINS).sum(axis=1)
     bar_volume = volume.reshape(-1, per_bar, COINS).sum(axis=1)
 
-    def ours(first_bar: int, bars: int, *, conditions: bool) -> tuple[float, np.ndarray]:
-        rows = slice(first_bar * per_bar, (first_bar + bars) * per_bar)
-        began = perf_counter()
-        found = pca_windows(returns[rows], volume[rows], known[rows], 1, coins, SPEC, conditions=conditions)
-        return perf_counter() - began, found.coef[:, 0]
+    index = pd.to_datetime(known, unit="ms", utc=True)
+    frames = [pd.DataFrame(values, index, list(coins)) for values in (returns, volume)]
+    spent = {"arrays": 0.0, "frames": 0.0, "frames and statistics": 0.0, "eigendecomposition": 0.0}
 
-    ours(0, window + 1, conditions=True)  # compiles
-    spent = {"factor": 0.0, "factor and condition numbers": 0.0, "eigendecomposition": 0.0}
+    def ours(rows: slice) -> np.ndarray:
+        times = [perf_counter()]
+        found = pca_windows(returns[rows], volume[rows], known[rows], 1, coins, SPEC)
+        times.append(perf_counter())
+        framed = rolling_pca(*(frame.iloc[rows] for frame in frames), SPEC.K, SPEC.H_hours, SPEC.weight_method)
+        times.append(perf_counter())
+        _ = framed.stats
+        times.append(perf_counter())
+        for name, seconds in zip(spent, (times[1] - times[0], times[2] - times[1], times[3] - times[1]), strict=False):
+            spent[name] += seconds
+        return found.coef[:, 0]
+
+    ours(slice(0, (window + 1) * per_bar))  # compiles
+    spent = dict.fromkeys(spent, 0.0)
     windows, largest_angle = 0, 0.0
     for first in range(0, len(bar_returns) - window + 1, SLICE):
         bars = min(SLICE + window - 1, len(bar_returns) - first)
-        seconds, coef = ours(first, bars, conditions=False)
-        spent["factor"] += seconds
-        spent["factor and condition numbers"] += ours(first, bars, conditions=True)[0]
-        for w, c in enumerate(coef):
+        for w, c in enumerate(ours(slice(first * per_bar, (first + bars) * per_bar))):
             rows = slice(first + w, first + w + window)
             matrix, root = weighted_covariance(bar_returns[rows], bar_volume[rows])
             began = perf_counter()
@@ -71,12 +79,11 @@ def main() -> None:
             spent["eigendecomposition"] += perf_counter() - began
             u = c / root / np.linalg.norm(c / root)
             largest_angle = max(largest_angle, float(np.arcsin(min(1.0, np.linalg.norm(u - top * (top @ u))))))
-        windows += len(coef)
+            windows += 1
     print(f"{COINS} coins x {HOURS} h, H = {SPEC.H_hours}, K = {window}: {windows} windows")
     for name, seconds in spent.items():
-        print(f"  {name:29} {1e6 * seconds / windows:7.1f} us per window")
-    for name in list(spent)[:2]:
-        print(f"  ratio, {name:29} {spent['eigendecomposition'] / spent[name]:5.1f} x")
+        ratio = spent["eigendecomposition"] / seconds
+        print(f"  {name:22} {1e6 * seconds / windows:7.1f} us per window, ratio {ratio:5.1f}")
     print(f"  largest angle {largest_angle:.1e} rad")
 
 

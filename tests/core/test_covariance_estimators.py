@@ -85,6 +85,22 @@ def test_the_repair_is_needed_and_changes_no_variance() -> None:
     assert np.sign(repaired[0, 1]) > np.sign(repaired[0, 2])
 
 
+@pytest.mark.parametrize("method", ["iewma", "lw", "qis"])
+def test_a_coin_listed_in_a_wild_month_gives_no_book_that_looks_riskless(method: str) -> None:
+    """Over a calm year and a wild month its correlation must come from the month alone, not exceed what that holds.
+
+    Common moves over the other coin's calm variance would be a correlation above 1, clipped to a perfect hedge.
+    """
+    rng = np.random.default_rng(42)
+    size = np.where(np.arange(2880) < 2100, 0.003, 0.02)[:, None]
+    returns = size * (rng.standard_normal((2880, 1)) + 0.5 * rng.standard_normal((2880, 4)))
+    returns[:2100, 3] = NAN
+    S = dense(estimate_covariance(returns, method=method))
+    rho = S / np.sqrt(np.outer(np.diag(S), np.diag(S)))
+    np.testing.assert_allclose(rho[3, :3], 0.8, atol=0.06)
+    assert np.linalg.eigvalsh(rho)[0] > 0.12  # the truth is 0.2
+
+
 @pytest.mark.parametrize("method", METHODS)
 @given(returns=gapped(), seed=st.integers(0, 1000))
 def test_the_order_of_the_coins_does_not_matter(method: str, returns: np.ndarray, seed: int) -> None:
@@ -159,22 +175,22 @@ def test_an_hour_without_a_settlement_costs_nothing_and_a_lost_settlement_costs_
 
 
 def test_coins_without_enough_hours_are_named_and_told_beforehand() -> None:
-    returns, _ = market(300, 4)
-    returns[:250, 1] = NAN
-    returns[:, 3] = 0.0
+    returns, _ = market(400, 4)
+    returns[:350, 1] = NAN
+    returns[100:, 3] = 0.001
     frame = pd.DataFrame(
-        returns, columns=["BTC", "NEW", "ETH", "HALT"], index=pd.date_range("2025-01-01", periods=300, freq="h")
+        returns, columns=["BTC", "NEW", "ETH", "HALT"], index=pd.date_range("2025-01-01", periods=400, freq="h")
     )
     with pytest.raises(ShortHistory, match=r"last 300 h, of which 100 h are needed: NEW \(50 h\), HALT \(300 h\)"):
         estimate_covariance(frame, lookback_hours=300, min_hours=100, method="lw")
     for method in METHODS:
         with pytest.raises(ShortHistory, match="NEW"):
-            estimate_covariance(frame, min_hours=100, method=method)
-        mask = has_history(frame, min_hours=100)
+            estimate_covariance(frame, lookback_hours=300, min_hours=100, method=method)
+        mask = has_history(frame, lookback_hours=300, min_hours=100)
         assert mask.tolist() == [True, False, True, False]
         assert dense(estimate_covariance(frame.loc[:, mask], min_hours=100, method=method)).shape == (2, 2)
     # 50 bars of 4 h are 200 h
-    assert has_history(returns, min_hours=100, bar_hours=4).tolist() == [True, True, True, False]
+    assert has_history(returns, lookback_hours=1200, min_hours=100, bar_hours=4).tolist() == [True, True, True, False]
 
 
 @pytest.mark.parametrize("method", METHODS)

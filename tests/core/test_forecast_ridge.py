@@ -160,7 +160,7 @@ def test_what_cannot_be_fitted_is_refused_with_the_reason() -> None:
         fit_ridge(moments.design(moments.between(10, 11), BOTH[0]), 0.1)
     with pytest.raises(ForecastError, match="penalty is -1"):
         fit_ridge(moments.design(moments.between(0, 60), BOTH[1]), -1.0)
-    with pytest.raises(ForecastError, match="not among 4 features"):
+    with pytest.raises(ForecastError, match="does not fit moments of 4 features"):
         moments.places(Regression((0, 4), 0))
     with pytest.raises(ForecastError, match="do not fit together"):
         joint_moments(x, [y[0][1:]])

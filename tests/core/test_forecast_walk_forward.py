@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def slow_penalty(x: np.ndarray, y: np.ndarray, train: tuple[int, int], how: Walk
     hours = np.arange(len(x)) * BAR
     edges = np.linspace(*train, how.inner_folds + 1).astype(int)
     error, n = np.zeros(len(how.penalties)), 0
-    for a, b in zip(edges[:-1], edges[1:], strict=True):
+    for a, b in pairwise(edges):
         fold = np.zeros(len(x), dtype=bool)
         fold[a:b] = True
         low, high = hours[a] - H, hours[b - 1] + H + how.feature_memory_hours
@@ -165,7 +166,7 @@ def test_a_block_with_too_little_training_is_not_scored_and_says_so(caplog: pyte
     assert np.isnan(result.forecast[slice(*result.blocks[0].test)]).all()
     assert all(block.short for block in result.blocks)
     assert "not scored" in caplog.text
-    assert "8 blocks trained on less than 180 days" in caplog.text or "blocks trained on less than 180" in caplog.text
+    assert "7 blocks were trained on less than 180 days" in caplog.text
 
 
 def test_a_history_that_can_score_nothing_is_refused() -> None:
@@ -175,7 +176,7 @@ def test_a_history_that_can_score_nothing_is_refused() -> None:
     with pytest.raises(NotEnoughData, match="not one row"):
         run(x, np.full_like(y, np.nan))
     with pytest.raises(NotEnoughData, match="too few to choose a penalty"):
-        choose_penalty(joint_moments(x, [y]), ALL, (0, 40), horizon_hours=H, bar_hours=BAR)
+        choose_penalty(joint_moments(x, [y]), ALL, (0, 7), horizon_hours=H, bar_hours=BAR)
 
 
 def test_settings_and_spans_that_make_no_sense_are_refused() -> None:

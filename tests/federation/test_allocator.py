@@ -58,7 +58,7 @@ def test_no_feasible_allocation_scores_better_than_the_solved_one(seed):
     covariance = root @ root.T + 0.01 * np.eye(4)
     mean, omega = rng.normal(0.05, 0.2, 4), rng.uniform(0.0, 0.05, 4)
     w_prev, upper = rng.uniform(0.0, 0.3, 4), rng.uniform(0.05, 0.3, 4)
-    best = solve_allocation(mean, covariance, omega, w_prev, upper, budget=0.6, config=DAILY)
+    best = solve_allocation(mean, covariance, omega, w_prev, upper, budget=0.6, config=DAILY).w
     assert (best >= 0.0).all()
     assert (best <= upper + 1e-9).all()
     assert best.sum() <= 0.6 + 1e-8
@@ -82,7 +82,7 @@ def test_a_single_pod_gets_its_closed_form_weight():
         np.ones(1),
         budget=1.0,
         config=DAILY,
-    )
+    ).w
     expected = (mean - 0.5 * np.sqrt(omega) - DAILY.move_cost_annual) / (5.0 * variance)
     assert weight[0] == pytest.approx(expected, abs=1e-7)
 

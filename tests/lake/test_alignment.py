@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -142,6 +144,17 @@ def _flat_candles(hours: int) -> pl.DataFrame:
     return pl.DataFrame(columns | {"volume": np.ones(hours), "funding": np.full(hours, 1e-5)}).with_columns(
         pl.col("ts").cast(pl.Datetime("ms", "UTC"))
     )
+
+
+def test_reading_a_panel_loads_no_compiler(make_candles, tmp_path):
+    file = tmp_path / "candles.parquet"
+    make_candles().write_parquet(file)
+    code = (
+        "import sys\nfrom slipstream.lake import load_panel\n"
+        f"assert load_panel({str(file)!r}).rows == 72\nassert 'numba' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_gap_is_a_nan_row_reported_and_never_filled(make_candles):

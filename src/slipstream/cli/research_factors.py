@@ -153,7 +153,7 @@ def _comparison_page(market: Market, spec: PCASpec) -> str:
 
     volume = market.daily_volume_usd(spec.K * spec.H_hours)
     coin = REFERENCE_COIN if REFERENCE_COIN in volume else max(volume, key=lambda name: np.nan_to_num(volume[name]))
-    methods = {}
+    methods: dict[str, MethodFactor] = {}
     for method in COMPARED if market.volume_usd is not None else ("none",):
         result = market.factor(replace(spec, weight_method=method, n_components=1))
         methods[method] = MethodFactor(
@@ -169,7 +169,7 @@ def _comparison_page(market: Market, spec: PCASpec) -> str:
             K=spec.K,
             n_assets=int(result.stats["_n_assets"].max()),
             coin=coin,
-            known_at_ms=result.beta.index.as_unit("ms").asi8,
+            known_at_ms=result.windows.known_at_ms,
             methods=methods,
         )
     )

@@ -17,20 +17,21 @@ Goldfarb and Iyengar (2003); linear shrinkage of Ledoit and Wolf (2004); drawdow
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from slipstream.core.panel import HOURS_PER_YEAR, BoolArray, FloatArray
 from slipstream.core.portfolio.shrinkage import shrunk_correlation
 from slipstream.errors import SlipstreamError, UsageError
+from slipstream.federation.capital_programme import CapitalAnswer, CapitalProgramme, solve
 
 if TYPE_CHECKING:
     import pandas as pd
 
 VAR_95_QUANTILE = 1.6448536269514722
-NEGLIGIBLE_WEIGHT = 1e-7
-"""Below this a weight, or a move from the previous one, is the solver's rounding and not a decision."""
+BUDGET_ROUNDING = 1e-12
+"""Weights that add up to one less this are all of the budget; caps are met exactly."""
 
 
 class AllocatorError(UsageError):
@@ -38,7 +39,7 @@ class AllocatorError(UsageError):
 
 
 class AllocationFailed(SlipstreamError):
-    """The programme was not solved; the message gives the solver's status."""
+    """No answer of either solver could be certified; the message says what was missing."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,9 @@ class AllocationResult:
         diversification_ratio: sum of w_i sigma_i over vol; 1.0 when nothing is granted.
         binding: constraints that hold with equality ("cap:<pod>", "throttle:<pod>", "budget").
         n_obs: shape (P,), observations of each pod.
+        solver: the method whose weights these are: "newton", "conic" (the fallback), or "none" where nothing was left
+            to optimise (no pod has enough observations).
+        gap: relative duality gap of the programme at its weights, before grants below the minimum are dropped.
     """
 
     weights: FloatArray
@@ -114,6 +118,8 @@ class AllocationResult:
     diversification_ratio: float
     binding: tuple[str, ...]
     n_obs: tuple[int, ...]
+    solver: Literal["newton", "conic", "none"]
+    gap: float
 
 
 @dataclass(frozen=True)
@@ -204,7 +210,7 @@ class PortfolioAllocator:
 
         Raises:
             AllocatorError: shapes differ, capital is not positive, or an input is not a number.
-            AllocationFailed: the solver did not reach an optimum.
+            AllocationFailed: no answer could be certified.
         """
         names = [str(name) for name in returns.columns] if hasattr(returns, "columns") else None
         table = np.asarray(returns, dtype=np.float64)
@@ -222,9 +228,10 @@ class PortfolioAllocator:
         weights = np.zeros(table.shape[1])
         weights[young] = np.minimum(upper[young], 1.0 / max(int(living.sum()), 1))
         grown = living & ~young
+        answer = None
         if grown.any():
             pick = np.ix_(grown, grown)
-            weights[grown] = solve_allocation(
+            answer = solve_allocation(
                 moments.mean[grown],
                 moments.covariance[pick],
                 moments.mean_variance[grown],
@@ -233,8 +240,9 @@ class PortfolioAllocator:
                 budget=1.0 - float(weights.sum()),
                 config=config,
             )
+            weights[grown] = answer.w
         weights[weights * capital_usd < config.min_grant_usd] = 0.0
-        return self._describe(weights, upper, throttle, moments, capital_usd, names)
+        return self._describe(weights, upper, throttle, moments, capital_usd, names, answer)
 
     def held_back(self, wanted: FloatArray, current: FloatArray) -> FloatArray:
         """Weights to push, shape (P,): cuts at once, increases only when they are worth pushing.
@@ -256,6 +264,8 @@ class PortfolioAllocator:
                 raise AllocatorError(f"{name} has shape {values.shape}; expected ({pods},)")
             if np.isnan(values).any() or (values < 0.0).any():
                 raise AllocatorError(f"{name} must be numbers of at least 0; got {values.tolist()}")
+        if np.isinf(w_prev).any():
+            raise AllocatorError(f"w_prev must be finite; got {w_prev.tolist()}")
         if np.isinf(returns).any():
             raise AllocatorError("returns hold an infinite value; NaN is the only mark of a pod that was not alive")
         if not (np.isfinite(capital_usd) and capital_usd > 0.0):
@@ -269,11 +279,12 @@ class PortfolioAllocator:
         moments: PodMoments,
         capital_usd: float,
         names: list[str] | None,
+        answer: CapitalAnswer | None,
     ) -> AllocationResult:
         labels = names or [str(i) for i in range(len(weights))]
-        at_cap: BoolArray = (weights > 0.0) & (weights >= upper - NEGLIGIBLE_WEIGHT)
+        at_cap: BoolArray = (weights > 0.0) & (weights >= upper)
         binding = [f"{'throttle' if throttle[i] < 1.0 else 'cap'}:{labels[i]}" for i in np.flatnonzero(at_cap)]
-        if weights.sum() >= 1.0 - NEGLIGIBLE_WEIGHT:
+        if weights.sum() >= 1.0 - BUDGET_ROUNDING:
             binding.append("budget")
         vol = float(np.sqrt(weights @ moments.covariance @ weights))
         expected = float(moments.mean @ weights)
@@ -288,6 +299,8 @@ class PortfolioAllocator:
             diversification_ratio=stand_alone / vol if vol > 0.0 else 1.0,
             binding=tuple(binding),
             n_obs=moments.n_obs,
+            solver="none" if answer is None else answer.solver,
+            gap=0.0 if answer is None else answer.gap,
         )
 
 
@@ -300,49 +313,28 @@ def solve_allocation(
     *,
     budget: float,
     config: AllocatorConfig,
-) -> FloatArray:
-    """The programme as a cone problem, solved by Clarabel called directly; weights, shape (P,).
+) -> CapitalAnswer:
+    """The programme for pods whose moments are known: certified weights, shape (P,), in an answer that says how.
 
-    Variables are x = (w, a, s): a bounds |w - w_prev|, s bounds sqrt(w'Ow) by a second-order cone.
+    The arrays are those of :class:`CapitalProgramme` (``w_prev`` is its ``held``), ``budget`` what these pods together
+    may hold, as a fraction of capital.
 
     Raises:
-        AllocationFailed: the solver's status is not "solved".
+        AllocationFailed: neither solver's answer could be certified.
     """
-    import clarabel
-    from scipy import sparse
-
-    pods = len(mean)
-    size = 2 * pods + 1
-    quadratic = np.zeros((size, size))
-    quadratic[:pods, :pods] = config.risk_aversion * covariance
-    linear = np.concatenate((-mean, np.full(pods, config.move_cost_annual), [config.uncertainty_aversion]))
-    eye, none = np.eye(pods), np.zeros((pods, pods))
-    side = np.zeros((pods, 1))
-    rows = (
-        np.hstack((eye, -eye, side)),  # w - w_prev <= a
-        np.hstack((-eye, -eye, side)),  # w_prev - w <= a
-        np.hstack((-eye, none, side)),  # w >= 0
-        np.hstack((eye, none, side)),  # w <= u
-        np.concatenate((np.ones(pods), np.zeros(pods + 1)))[None, :],  # sum w <= budget
-        np.concatenate((np.zeros(2 * pods), [-1.0]))[None, :],  # s heads the cone
-        np.hstack((-np.diag(np.sqrt(mean_variance)), none, side)),
+    answer = solve(
+        CapitalProgramme(
+            mean,
+            covariance,
+            mean_variance,
+            w_prev,
+            upper,
+            budget,
+            config.risk_aversion,
+            config.uncertainty_aversion,
+            config.move_cost_annual,
+        )
     )
-    bounds = (w_prev, -w_prev, np.zeros(pods), upper, [max(budget, 0.0)], [0.0], np.zeros(pods))
-    settings = clarabel.DefaultSettings()
-    settings.verbose = False
-    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = 1e-10
-    solution = clarabel.DefaultSolver(
-        sparse.triu(sparse.csc_matrix(quadratic)).tocsc(),
-        linear,
-        sparse.csc_matrix(np.vstack(rows)),
-        np.concatenate(bounds),
-        [clarabel.NonnegativeConeT(4 * pods + 1), clarabel.SecondOrderConeT(pods + 1)],
-        settings,
-    ).solve()
-    status = str(solution.status)
-    if status not in ("Solved", "AlmostSolved"):
-        raise AllocationFailed(f"the allocation of {pods} pods was not solved: the solver reports {status}")
-    weights = np.clip(np.array(solution.x[:pods]), 0.0, upper)
-    weights[weights < NEGLIGIBLE_WEIGHT] = 0.0
-    stay = np.abs(weights - w_prev) < NEGLIGIBLE_WEIGHT
-    return np.where(stay & (w_prev <= upper), w_prev, weights)
+    if not answer.certified:
+        raise AllocationFailed(f"the allocation of {len(mean)} pods was not solved: {answer.message}")
+    return answer

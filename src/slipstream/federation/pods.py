@@ -63,9 +63,8 @@ def decide(pod: Pod, view: View, *, begun: bool = False) -> FloatArray:
         raise PodError(f"{pod.slug} at {problem}") from problem
     except NotEnoughHistory as problem:
         if begun:
-            raise PodError(
-                f"{pod.slug} at {utc(view.known_at_ms):%Y-%m-%d %H:%M} UTC: has begun to trade and cannot decide: {problem}"
-            ) from problem
+            moment = f"{utc(view.known_at_ms):%Y-%m-%d %H:%M} UTC"
+            raise PodError(f"{pod.slug} at {moment}: has begun to trade and cannot decide: {problem}") from problem
         return np.zeros(len(view.coins))
 
 

@@ -66,7 +66,8 @@ def capital_waterfall(parts: FloatArray, opening: float, closing: float) -> Wate
 
     Args:
         parts: (4,) P&L by part in the order of ``PARTS``, USD.
-        opening, closing: USD.
+        opening: USD.
+        closing: USD.
     """
     usd = Dollars.beside(opening)
     levels = opening + np.concatenate([[0.0], np.cumsum(parts)])

@@ -66,8 +66,8 @@ def reading(record: Record) -> list[str]:
     judged = (
         "The interval includes 0, so a strategy without any edge could have produced this record."
         if low <= 0 <= high
-        else f"The interval leaves out 0. That is evidence, not proof: it assumes independent {record.returns} and says "
-        "nothing of how many variants were tried before this one."
+        else f"The interval leaves out 0. That is evidence, not proof: it assumes independent {record.returns} and "
+        "says nothing of how many variants were tried before this one."
     )
     whose = f"{record.subject}'s"
     return [
@@ -75,6 +75,6 @@ def reading(record: Record) -> list[str]:
         f"that much around the true value, so the true value plausibly lies between {formatting.number(low, 2)} and "
         f"{formatting.number(high, 2)} (95{formatting.THIN}%). {judged}",
         f"The standard error shrinks only with the square root of time. This run covers "
-        f"{formatting.number(record.span_days / DAYS_PER_YEAR, 2)} years; to tell a true Sharpe ratio of 1 from 0 takes "
-        "about four years of returns, one of 2 about one year.",
+        f"{formatting.number(record.span_days / DAYS_PER_YEAR, 2)} years; to tell a true Sharpe ratio of 1 from 0 "
+        "takes about four years of returns, one of 2 about one year.",
     ]

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
@@ -102,9 +103,10 @@ class PCAWindows:
         coef: (W, C, N) coefficients c of the factor portfolio; for components 2 and 3, sum |c| = 1.
         eigenvalue: (W, C) of the weighted covariance per H-bar.
         variance_explained: (W, C) the same as a share of the total.
-        condition_number: (W,) the largest eigenvalue over the smallest one a window can determine; NaN if not asked.
         n_assets: (W,) coins with enough returns.
         blank: why rows are NaN -> how many.
+        bar_return, bar_volume_usd: (W + K - 1, N) what they were estimated from.
+        spec: how.
     """
 
     known_at_ms: IntArray = field(repr=False)
@@ -112,9 +114,30 @@ class PCAWindows:
     coef: FloatArray = field(repr=False)
     eigenvalue: FloatArray = field(repr=False)
     variance_explained: FloatArray = field(repr=False)
-    condition_number: FloatArray = field(repr=False)
     n_assets: IntArray = field(repr=False)
     blank: Mapping[str, int]
+    bar_return: FloatArray = field(repr=False)
+    bar_volume_usd: FloatArray = field(repr=False)
+    spec: PCASpec
+
+    @cached_property
+    def condition_number(self) -> FloatArray:
+        """(W,) the largest eigenvalue over the smallest one a window can determine; NaN in a row without a factor.
+
+        Computed when first asked for: it costs more than the factor.
+        """
+        from slipstream.core.factors.pca_window import condition_numbers
+
+        spec = self.spec
+        found = condition_numbers(
+            self.bar_return,
+            self.bar_volume_usd,
+            spec.K,
+            _WEIGHTING[spec.weight_method],
+            spec.min_assets,
+            spec.least_periods,
+        )
+        return np.where(np.isnan(self.eigenvalue[:, 0]), np.nan, found)
 
 
 @dataclass(frozen=True)
@@ -124,15 +147,36 @@ class PCAResult:
     Attributes:
         beta: one column per coin, or ``<coin>_pc1`` ... where there is more than one component.
         coefs: the same columns, coefficients of the factor portfolios.
-        stats: ``_variance_explained``, ``_pc1_eigenvalue`` (with several components ``_variance_explained_pcN`` and
-            ``_eigenvalue_pcN``), ``_condition_number``, ``_n_assets``.
-        blank: why rows are NaN -> how many.
+        windows: the arrays behind them.
     """
 
     beta: pd.DataFrame
     coefs: pd.DataFrame
-    stats: pd.DataFrame
-    blank: Mapping[str, int]
+    windows: PCAWindows
+
+    @property
+    def blank(self) -> Mapping[str, int]:
+        """Why rows are NaN -> how many."""
+        return self.windows.blank
+
+    @cached_property
+    def stats(self) -> pd.DataFrame:
+        """Statistics of each row.
+
+        Columns ``_variance_explained``, ``_pc1_eigenvalue`` (with several components ``_variance_explained_pcN`` and
+        ``_eigenvalue_pcN``), ``_condition_number``, ``_n_assets``.
+        """
+        import pandas as pd
+
+        found = self.windows
+        share, value = (_stat_names(what, found.spec) for what in ("variance_explained", "eigenvalue"))
+        columns = {
+            **dict(zip(share, found.variance_explained.T, strict=True)),
+            **dict(zip(value, found.eigenvalue.T, strict=True)),
+            "_condition_number": found.condition_number,
+            "_n_assets": found.n_assets,
+        }
+        return pd.DataFrame(columns, index=self.beta.index)
 
 
 def rolling_pca(
@@ -168,25 +212,17 @@ def rolling_pca(
     times = index_ms(returns, "returns")
     step = bar_ms(times, "returns")
     grid = np.arange(times[0], times[-1] + step, step)
-    dense = np.full((len(grid), returns.shape[1]), np.nan)
-    dense[(times - times[0]) // step] = cells(returns, "returns")
+    dense = _on_grid(cells(returns, "returns"), times, grid)
     volume = _volume_beside(volume_usd, returns, grid) if _WEIGHTING[weight_method] else np.full_like(dense, np.nan)
     coins = tuple(str(coin) for coin in returns.columns)
-    found = pca_windows(dense, volume, grid, step // HOUR_MS, coins, spec, conditions=True)
+    found = pca_windows(dense, volume, grid, step // HOUR_MS, coins, spec)
     index = pd.DatetimeIndex(pd.to_datetime(found.known_at_ms, unit="ms", utc=True), name="known_at")
     numbers = range(1, n_components + 1)
     names = list(coins) if n_components == 1 else [f"{coin}_pc{j}" for j in numbers for coin in coins]
-    stats = {
-        **{name: found.variance_explained[:, j] for j, name in enumerate(_stat_names("variance_explained", spec))},
-        **{name: found.eigenvalue[:, j] for j, name in enumerate(_stat_names("eigenvalue", spec))},
-        "_condition_number": found.condition_number,
-        "_n_assets": found.n_assets,
-    }
     return PCAResult(
         beta=pd.DataFrame(found.beta.reshape(len(index), -1), index=index, columns=names),
         coefs=pd.DataFrame(found.coef.reshape(len(index), -1), index=index, columns=names),
-        stats=pd.DataFrame(stats, index=index),
-        blank=found.blank,
+        windows=found,
     )
 
 
@@ -197,8 +233,6 @@ def pca_windows(
     bar_hours: int,
     coins: tuple[str, ...],
     spec: PCASpec,
-    *,
-    conditions: bool = False,
 ) -> PCAWindows:
     """Factors of every full window of a grid of base bars.
 
@@ -209,7 +243,6 @@ def pca_windows(
         bar_hours: length of a base bar, hours.
         coins: N names.
         spec: how.
-        conditions: whether condition numbers are wanted; they double the price.
 
     Raises:
         UsageError: H is no multiple of the base bar, or the bars do not lie on the epoch grid of theirs.
@@ -224,27 +257,28 @@ def pca_windows(
             "load a longer history, or lower K"
         )
     reference = coins.index(REFERENCE_COIN) if REFERENCE_COIN in coins else -1
-    beta, coef, eigenvalue, total, condition, used, outcome = rolling_components(
-        _bar_sums(log_return, first, per_bar, bars),
-        _bar_sums(volume_usd, first, per_bar, bars),
+    bar_return, bar_volume = (_bar_sums(values, first, per_bar, bars) for values in (log_return, volume_usd))
+    beta, coef, eigenvalue, total, used, outcome = rolling_components(
+        bar_return,
+        bar_volume,
         spec.K,
         _WEIGHTING[spec.weight_method],
         spec.min_assets,
         spec.least_periods,
         spec.n_components,
         reference,
-        conditions,
     )
-    ends = first + per_bar * np.arange(spec.K, bars + 1) - 1
     return PCAWindows(
-        known_at_ms=known_at_ms[ends],
+        known_at_ms=known_at_ms[first + per_bar * np.arange(spec.K, bars + 1) - 1],
         beta=beta,
         coef=coef,
         eigenvalue=eigenvalue,
         variance_explained=eigenvalue / total[:, None],
-        condition_number=condition,
         n_assets=used,
         blank={_BLANK[code]: int((outcome == code).sum()) for code in np.unique(outcome[outcome != OK]).tolist()},
+        bar_return=bar_return,
+        bar_volume_usd=bar_volume,
+        spec=spec,
     )
 
 
@@ -309,8 +343,7 @@ def _whole_bars(known_at_ms: IntArray, bar_hours: int, spec: PCASpec) -> tuple[i
 def _bar_sums(values: FloatArray, first: int, per_bar: int, bars: int) -> FloatArray:
     """Sums over bars, shape (bars, N), an array of its own; NaN where a base bar is missing."""
     whole = values[first : first + bars * per_bar]
-    summed = whole.reshape(bars, per_bar, values.shape[1]).sum(axis=1)
-    return np.array(summed, order="C")
+    return np.array(whole.reshape(bars, per_bar, values.shape[1]).sum(axis=1), order="C")
 
 
 def _volume_beside(volume_usd: pd.DataFrame | None, returns: pd.DataFrame, grid: IntArray) -> FloatArray:
@@ -319,11 +352,22 @@ def _volume_beside(volume_usd: pd.DataFrame | None, returns: pd.DataFrame, grid:
         raise UsageError('PCA factor: no volume was given; give volume_usd, or use the weight method "none"')
     times = index_ms(volume_usd, "volume_usd")
     values = cells(volume_usd, "volume_usd")
-    if np.nanmin(values, initial=0.0) < 0.0:
+    if (values < 0.0).any():
         row, column = np.argwhere(values < 0.0)[0]
         raise FrameError(f"volume_usd: row {row} of {volume_usd.columns[column]} is negative; volumes are at least 0")
     for what, mine, theirs in (("time", grid, times), ("coin", returns.columns, volume_usd.columns)):
         if not np.isin(mine, theirs).any():
             raise FrameError(f"volume_usd: no {what} in common with returns; coins are case-sensitive, rows known-at")
+    if volume_usd.columns.equals(returns.columns) and np.array_equal(times, grid):
+        return values
     beside = volume_usd.set_axis(times).reindex(index=grid, columns=returns.columns)
     return np.asarray(beside.to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def _on_grid(values: FloatArray, times: IntArray, grid: IntArray) -> FloatArray:
+    """Rows at the grid's times, NaN where there is none."""
+    if len(times) == len(grid):
+        return values
+    out = np.full((len(grid), values.shape[1]), np.nan)
+    out[np.searchsorted(grid, times)] = values
+    return out

@@ -48,8 +48,7 @@ def rolling_components(
     min_periods: int,
     components: int,
     reference: int,
-    conditions: bool,
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray, IntArray, IntArray]:
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, IntArray, IntArray]:
     """Components of every window of ``window`` bars.
 
     Args:
@@ -62,11 +61,10 @@ def rolling_components(
         components: how many, C.
         reference: column whose correlation with components 2 and 3 is positive at first; -1 where there is none, and
             then the coin with the largest weight in that window.
-        conditions: whether condition numbers are wanted; they cost more than the first component.
 
     Returns:
-        beta (W, C, N), coefficients c (W, C, N), eigenvalues (W, C), total variance (W,), condition number (W,),
-        coins (W,) and outcome (W,), with W = M - K + 1; row w belongs to the window that ends at bar w + K - 1.
+        beta (W, C, N), coefficients c (W, C, N), eigenvalues (W, C), total variance (W,), coins (W,) and outcome (W,),
+        with W = M - K + 1; row w belongs to the window that ends at bar w + K - 1.
     """
     coins = returns.shape[1]
     rows = max(returns.shape[0] - window + 1, 0)
@@ -74,28 +72,19 @@ def rolling_components(
     coef = np.full((rows, components, coins), np.nan)
     eigenvalue = np.full((rows, components), np.nan)
     total = np.full(rows, np.nan)
-    condition = np.full(rows, np.nan)
     used = np.zeros(rows, dtype=np.int64)
     outcome = np.zeros(rows, dtype=np.int64)
     last = np.zeros((components, coins))
     for w in range(rows):
-        every = returns[w : w + window]
-        chosen = np.flatnonzero(_count(every) >= max(min_periods, 2))
+        block = slice(w, w + window)
+        outcome[w], chosen, q, sample = _sampled(returns[block], volume_usd[block], weighting, min_coins, min_periods)
         used[w] = len(chosen)
-        if len(chosen) < min_coins:
-            outcome[w] = FEW_COINS
+        if outcome[w] != OK:
             continue
-        q = _weights(_columns(volume_usd[w : w + window], chosen), weighting)
-        if len(q) == 0:
-            outcome[w] = NO_VOLUME
-            continue
-        sample = _columns(every, chosen)
         count, mean = _means(sample)
         root = np.sqrt(q)
-        scale = root * np.sqrt(window / count)
-        still = _STILL * window * np.dot(scale * mean, scale * mean)
-        weighted = _weighted(sample, mean, scale)
-        vectors, values, variance, ratio = _directions(weighted, root, still, components, conditions)
+        gram, weighted, still = _gram(sample, count, mean, root)
+        vectors, values, variance = _directions(gram, weighted, root, still, components)
         if len(values) == 0:
             outcome[w] = NO_VARIANCE
             continue
@@ -103,8 +92,50 @@ def rolling_components(
         if outcome[w] == OK:
             eigenvalue[w, : len(values)] = values / (window - 1.0)
             total[w] = variance / (window - 1.0)
-            condition[w] = ratio
-    return beta, coef, eigenvalue, total, condition, used, outcome
+    return beta, coef, eigenvalue, total, used, outcome
+
+
+@njit(cache=True, nogil=True)
+def condition_numbers(
+    returns: FloatArray, volume_usd: FloatArray, window: int, weighting: int, min_coins: int, min_periods: int
+) -> FloatArray:
+    """Largest eigenvalue of every window over the smallest one that it can determine, shape (W,); NaN where that is 0.
+
+    A window determines one eigenvalue fewer than its bars with a return, or as many as it has coins. Arguments are
+    those of :func:`rolling_components`; it costs more than the first component, hence a function of its own.
+    """
+    rows = max(returns.shape[0] - window + 1, 0)
+    out = np.full(rows, np.nan)
+    for w in range(rows):
+        block = slice(w, w + window)
+        outcome, _, q, sample = _sampled(returns[block], volume_usd[block], weighting, min_coins, min_periods)
+        if outcome != OK:
+            continue
+        count, mean = _means(sample)
+        gram, weighted, still = _gram(sample, count, mean, np.sqrt(q))
+        if not np.trace(gram) > still:
+            continue
+        spectrum = np.linalg.eigvalsh(gram)
+        seen = 0
+        for t in range(window):
+            seen += 1 if np.any(weighted[t] != 0.0) else 0
+        place = len(spectrum) - min(seen - 1, weighted.shape[1])
+        if place < len(spectrum) and spectrum[place] > SMALLEST * spectrum[-1]:
+            out[w] = spectrum[-1] / spectrum[place]
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _sampled(
+    returns: FloatArray, volume_usd: FloatArray, weighting: int, min_coins: int, min_periods: int
+) -> tuple[int, IntArray, FloatArray, FloatArray]:
+    """Outcome so far of a window, its coins, their weights and their returns (K, n)."""
+    chosen = np.flatnonzero(_count(returns) >= max(min_periods, 2))
+    sample = _columns(returns, chosen)
+    if len(chosen) < min_coins:
+        return FEW_COINS, chosen, np.empty(0), sample
+    q = _weights(_columns(volume_usd, chosen), weighting)
+    return (OK if len(q) else NO_VOLUME), chosen, q, sample
 
 
 @njit(cache=True, nogil=True)
@@ -171,21 +202,31 @@ def _weighted(sample: FloatArray, mean: FloatArray, scale: FloatArray) -> FloatA
 
 
 @njit(cache=True, nogil=True)
+def _gram(
+    sample: FloatArray, count: FloatArray, mean: FloatArray, root: FloatArray
+) -> tuple[FloatArray, FloatArray, float]:
+    """The smaller Gram matrix of X diag(sqrt q), that matrix itself (K, n), and how much variance is but rounding."""
+    scale = root * np.sqrt(len(sample) / count)
+    weighted = _weighted(sample, mean, scale)
+    by_time = len(sample) <= len(root)
+    gram = np.dot(weighted, weighted.T) if by_time else np.dot(weighted.T, weighted)
+    return gram, weighted, _STILL * len(sample) * np.dot(scale * mean, scale * mean)
+
+
+@njit(cache=True, nogil=True)
 def _directions(
-    weighted: FloatArray, root: FloatArray, still: float, components: int, conditions: bool
-) -> tuple[FloatArray, FloatArray, float, float]:
-    """Right singular vectors (J, n), squared singular values (J,), their total, and the largest over the smallest.
+    gram: FloatArray, weighted: FloatArray, root: FloatArray, still: float, components: int
+) -> tuple[FloatArray, FloatArray, float]:
+    """Right singular vectors (J, n) of ``weighted``, squared singular values (J,), and the total of all of them.
 
     J is ``components`` or, where the window has fewer directions, their number; 0 if the total is no more than
-    ``still``. The smallest value is the last of those the window can determine: one fewer than its bars with a return,
-    or the number of coins.
+    ``still``.
     """
     bars, size = weighted.shape
     by_time = bars <= size
-    gram = np.dot(weighted, weighted.T) if by_time else np.dot(weighted.T, weighted)
     total = np.trace(gram)
     if not total > still:
-        return np.empty((0, size)), np.empty(0), 0.0, np.nan
+        return np.empty((0, size)), np.empty(0), 0.0
     left = np.empty((components, len(gram)))
     values = np.full(components, np.nan)
     if components == 1:
@@ -197,7 +238,6 @@ def _directions(
             at = len(gram) - 1 - j
             values[j] = spectrum[at] if at >= 0 else 0.0
             left[j] = basis[:, max(at, 0)]
-    condition = _condition(np.linalg.eigvalsh(gram), weighted) if conditions else np.nan
     found = 0
     while found < components and values[found] > SMALLEST * values[0]:
         found += 1
@@ -205,19 +245,7 @@ def _directions(
     for j in range(found):
         side = np.dot(left[j], weighted) if by_time else left[j].copy()
         vectors[j] = side / np.sqrt(np.dot(side, side))
-    return vectors, values[:found], total, condition
-
-
-@njit(cache=True, nogil=True)
-def _condition(spectrum: FloatArray, weighted: FloatArray) -> float:
-    """The largest eigenvalue over the smallest one the window can determine; NaN where that is 0."""
-    seen = 0
-    for t in range(weighted.shape[0]):
-        seen += 1 if np.any(weighted[t] != 0.0) else 0
-    place = len(spectrum) - min(seen - 1, weighted.shape[1])
-    if place >= len(spectrum) or not spectrum[place] > SMALLEST * spectrum[-1]:
-        return np.nan
-    return float(spectrum[-1] / spectrum[place])
+    return vectors, values[:found], total
 
 
 @njit(cache=True, nogil=True)

@@ -87,11 +87,11 @@ def _bins(forecast: FloatArray, joint: BoolArray, quantiles: int, mode: Quantile
     shares = np.arange(1, quantiles) / quantiles
     bins = np.full(forecast.shape, -1, dtype=np.int64)
     if mode == "pooled":
-        bins[joint] = np.searchsorted(np.quantile(forecast[joint], shares), forecast[joint], side="right")
+        bins[joint] = np.searchsorted(np.quantile(forecast[joint], shares), forecast[joint], side="left")
         return bins
     for t in np.flatnonzero(joint.any(axis=1)):
         here = forecast[t, joint[t]]
-        bins[t, joint[t]] = np.searchsorted(np.quantile(here, shares), here, side="right")
+        bins[t, joint[t]] = np.searchsorted(np.quantile(here, shares), here, side="left")
     return bins
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from slipstream.core.panel import FloatArray
+from slipstream.core.portfolio.covariance import FactorCovariance
 from slipstream.core.portfolio.dual_newton_arrays import (
     CoinAnswers,
     Coins,
@@ -98,22 +99,30 @@ class DenseCoupling:
         return step
 
 
-def couple(S: FloatArray, neutral: FloatArray) -> Coupling:
-    """The joint half of the programme for a dense S: a split of it, or its factors where it has few.
+def split(S: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray] | None:
+    """S as ``joint + diag(own)`` with own as large as tried: (joint, own, lower Cholesky factor of joint).
+
+    None where no share of the variances can be taken out: S is singular, or not positive semidefinite.
+    """
+    own = np.diag(S)
+    for share in _SHARES:
+        joint = S.copy()
+        joint.flat[:: len(S) + 1] -= share * own
+        try:
+            lower: FloatArray = np.linalg.cholesky(joint)
+        except np.linalg.LinAlgError:
+            continue
+        return joint, share * own, lower
+    return None
+
+
+def factors_of(S: FloatArray) -> FloatArray:
+    """F with ``F F' = S`` from the eigenvectors of S, shape (N, rank).
 
     Raises:
         PortfolioInputError: S is not positive semidefinite (least eigenvalue below -1e-8 of the mean variance).
     """
-    own = np.diag(S)
-    for share in _SHARES:
-        rest = S.copy()
-        rest.flat[:: len(S) + 1] -= share * own
-        try:
-            np.linalg.cholesky(rest)
-        except np.linalg.LinAlgError:
-            continue
-        return DenseCoupling(rest, share * own, neutral)
-    mean = float(own.mean())
+    mean = float(np.diag(S).mean())
     values, vectors = np.linalg.eigh(S)
     largest = float(np.abs(values).max())
     if values[0] < -1e-8 * max(mean, largest):
@@ -122,10 +131,36 @@ def couple(S: FloatArray, neutral: FloatArray) -> Coupling:
             "repair the estimate or use a FactorCovariance"
         )
     real = values > _RANK * largest
-    factors = vectors[:, real] * np.sqrt(values[real])
+    return np.ascontiguousarray(vectors[:, real] * np.sqrt(values[real]))
+
+
+def as_factors(S: FloatArray) -> FactorCovariance:
+    """A dense S of few coins in factor form, up to one factor per coin, with variances of their own where S has them.
+
+    Raises:
+        PortfolioInputError: S is not positive semidefinite.
+    """
+    parts = split(S)
+    if parts is None:
+        return FactorCovariance(factors_of(S), np.zeros(len(S)))
+    _joint, own, lower = parts
+    return FactorCovariance(lower, own)
+
+
+def couple(S: FloatArray, neutral: FloatArray) -> Coupling:
+    """The joint half of the programme for a dense S: a split of it, or its factors where it has few.
+
+    Raises:
+        PortfolioInputError: S is not positive semidefinite.
+    """
+    parts = split(S)
+    if parts is not None:
+        joint, own, _lower = parts
+        return DenseCoupling(joint, own, neutral)
+    factors = factors_of(S)
     if factors.shape[1] <= _FEW:
         # A singular matrix of low rank loses digits as a matrix and none as factors.
-        return FactorCoupling(np.ascontiguousarray(factors), np.zeros(len(S)), neutral)
+        return FactorCoupling(factors, np.zeros(len(S)), neutral)
     # Negative eigenvalues here are rounding; left in, the dual bound would not be a bound.
     joint = factors @ factors.T
     return DenseCoupling(0.5 * (joint + joint.T), np.zeros(len(S)), neutral)

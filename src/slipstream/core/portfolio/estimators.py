@@ -21,10 +21,11 @@ import numpy as np
 from slipstream.core.panel import BoolArray, FloatArray
 from slipstream.core.portfolio.covariance import CovarianceError, FactorCovariance
 from slipstream.core.portfolio.iewma import Iewma
-from slipstream.core.portfolio.net_series import NetSeries, net_series
+from slipstream.core.portfolio.net_series import NetSeries, net_series, varies
 from slipstream.core.portfolio.pairwise import (
     PairwiseSample,
     correlation,
+    own_variance,
     pairwise_sample,
     positive_definite,
 )
@@ -96,7 +97,7 @@ def estimate_covariance(
     periods = 1.0 if horizon_hours is None else series.bars("horizon_hours", horizon_hours)
     values = _window(series, lookback_hours)
     if method == "diag":
-        variance = np.nanvar(values, axis=0, ddof=1) * periods
+        variance = own_variance(values) * periods
         return FactorCovariance(np.zeros((len(variance), 0)), variance)
     sample = pairwise_sample(values)
     dense = linear_shrinkage(sample) if method == "lw" else nonlinear_shrinkage(sample)
@@ -167,8 +168,8 @@ def _window(series: NetSeries, lookback_hours: float) -> FloatArray:
 
 def _has_history(series: NetSeries, lookback_hours: float, min_hours: float) -> BoolArray:
     window, least_rows = series.lookback(lookback_hours, min_hours)
-    enough = (~np.isnan(series.values[-window:])).sum(axis=0) >= least_rows
-    return np.asarray(enough & series.moved()[-window:].any(axis=0))
+    values = series.values[-window:]
+    return np.asarray(((~np.isnan(values)).sum(axis=0) >= least_rows) & varies(values))
 
 
 def _require_history(series: NetSeries, lookback_hours: float, min_hours: float) -> None:

@@ -6,8 +6,8 @@ then written as K factors plus what each coin does alone, which is what the opti
 better than the matrix itself: N K numbers are read from the data instead of N^2 / 2.
 
 The loadings are those of maximum-likelihood factor analysis, one step from principal components: an eigenvector counts
-only by what its eigenvalue exceeds the noise. Plain principal components fit the noise of the sample, and out of sample
-they get *worse* with every factor beyond the second (``benchmarks/covariance.py``).
+only by what its eigenvalue exceeds the noise. Plain principal components keep the noise, and on recorded returns they
+predict worse than the sample they come from (``benchmarks/covariance.py``).
 
 Source: Johansson, Ogut, Pelger, Schmelzer and Boyd (2023), A simple method for predicting covariance matrices of
 financial returns; loadings by Tipping and Bishop (1999) and Joreskog (1967).
@@ -39,8 +39,8 @@ VOLATILITY_FLOOR = 0.25
 class Iewma:
     """The three settings of the estimator.
 
-    The defaults lie on the flat top of the out-of-sample likelihood of hourly perpetual futures; sharper optima exist
-    and move from sample to sample.
+    The defaults lie on the flat top of the likelihood that hourly perpetual futures of 2025 had a day ahead; sharper
+    optima exist and differ between majors (shorter volatility) and small coins (longer).
 
     Attributes:
         volatility_half_life_hours: age at which a squared return weighs half.

@@ -59,17 +59,23 @@ class NetSeries:
             )
         return self.bars("lookback_hours", lookback_hours), max(2, math.ceil(min_hours / self.bar_hours))
 
-    def moved(self) -> BoolArray:
-        """Where a coin's return is there and differs from its last one, shape (T, N).
-
-        A coin that never does has no variance to speak of: its file was padded, or its market is halted.
-        """
+    def moves(self) -> BoolArray:
+        """Where a coin's return is there and differs from its last one, shape (T, N)."""
         seen = ~np.isnan(self.values)
         last = self.values if seen.all() else forward_fill(self.values)
         out = np.zeros(self.values.shape, dtype=bool)
         np.not_equal(self.values[1:], last[:-1], out=out[1:])
         out[1:] &= seen[1:] & ~np.isnan(last[:-1])
         return out
+
+
+def varies(values: FloatArray) -> BoolArray:
+    """Columns of (T, N) values, NaN where missing, that hold two different numbers, shape (N,).
+
+    A coin whose returns do not has no variance to speak of: its file was padded, or its market is halted.
+    """
+    # fmax and fmin pass over NaN, and give NaN, which is not above 0, for a column that has nothing else
+    return np.asarray(np.fmax.reduce(values, axis=0) - np.fmin.reduce(values, axis=0) > 0.0)
 
 
 def net_series(returns: Any, funding: Any = None, bar_hours: float | None = None) -> NetSeries:

@@ -45,15 +45,12 @@ def pairwise_sample(values: FloatArray) -> PairwiseSample:
 
     Deviations are from the mean of all a column's own rows. Without gaps this is the textbook covariance.
     """
-    seen = ~np.isnan(values)
-    kept = seen.any(axis=1)
+    kept = ~np.isnan(values).all(axis=1)
     if not kept.all():
-        values, seen = values[kept], seen[kept]
+        values = values[kept]
+    deviations, seen = _deviations(values)
     gaps = not seen.all()
     rows, coins = values.shape
-    own = seen.sum(axis=0)
-    mean = np.where(seen, values, 0.0).sum(axis=0) / own
-    deviations = np.where(seen, values - mean, 0.0)
     if not gaps:
         return PairwiseSample(
             deviations.T @ deviations / (rows - 1), np.full((coins, coins), float(rows)), deviations, gaps
@@ -66,11 +63,28 @@ def pairwise_sample(values: FloatArray) -> PairwiseSample:
     known[np.diag_indices(coins)] = True
     correlations: FloatArray = np.clip(deviations.T @ deviations / np.where(scale > 0.0, scale, 1.0), -1.0, 1.0)
     correlations[np.diag_indices(coins)] = 1.0
-    variance = np.diagonal(squares) / (own - 1)
+    variance = np.diagonal(squares) / (np.diagonal(common) - 1.0)
     sigma = np.sqrt(variance)
     covariance = with_average_correlation(correlations, known) * np.outer(sigma, sigma)
     covariance[np.diag_indices(coins)] = variance
     return PairwiseSample(covariance, common, deviations, gaps)
+
+
+def own_variance(values: FloatArray) -> FloatArray:
+    """Unbiased variance of each column over its own rows, shape (N,); columns as for :func:`pairwise_sample`."""
+    deviations, seen = _deviations(values)
+    return np.asarray(np.einsum("ti,ti->i", deviations, deviations) / (seen.sum(axis=0) - 1))
+
+
+def _deviations(values: FloatArray) -> tuple[FloatArray, BoolArray]:
+    """Columns less the means of their own rows, 0 where missing, and where they are not."""
+    seen = ~np.isnan(values)
+    if seen.all():
+        return values - values.mean(axis=0), seen
+    filled = np.where(seen, values, 0.0)
+    filled -= filled.sum(axis=0) / seen.sum(axis=0)
+    filled *= seen
+    return filled, seen
 
 
 def correlation(covariance: FloatArray) -> FloatArray:

@@ -23,7 +23,7 @@ from slipstream.core.portfolio.iewma import (
     scores,
     weighted_correlation,
 )
-from slipstream.core.portfolio.net_series import NetSeries, net_series
+from slipstream.core.portfolio.net_series import NetSeries, net_series, varies
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class RollingCovariance:
         self._scored = ~np.isnan(scored)
         self._scores = np.where(self._scored, scored, 0.0)
         self._present = ~np.isnan(values)
-        self._moved = self.series.moved()
+        self._moved = self.series.moves()
         self._start_over()
 
     @property
@@ -107,7 +107,7 @@ class RollingCovariance:
             raise CovarianceError(f"row {row} is outside the history's {self.rows} rows")
         self._bring_to(row)
         volatility = self._volatility[row]
-        known = (self._count >= self._least_rows) & (self._moves > 0) & (volatility > 0.0)
+        known = (self._count >= self._least_rows) & self._varies(row) & (volatility > 0.0)
         which = np.ix_(known, known)
         loadings = factor_loadings(weighted_correlation(self._products[which], self._weight[which]), self._factors)
         variance = volatility[known] ** 2 * self._periods
@@ -121,6 +121,15 @@ class RollingCovariance:
             CovarianceError: see :meth:`at`.
         """
         return {self.series.time_ms[row].astype("datetime64[ms]"): self.at(row).dense() for row in rows}
+
+    def _varies(self, row: int) -> BoolArray:
+        """Coins with two different returns in the lookback, shape (N,)."""
+        out = self._moves > 1
+        # A single move may be the one from before the lookback into it.
+        doubtful = np.flatnonzero(self._moves == 1)
+        if len(doubtful):
+            out[doubtful] = varies(self.series.values[max(0, row + 1 - self._window) : row + 1, doubtful])
+        return np.asarray(out)
 
     def _start_over(self) -> None:
         coins = self.series.values.shape[1]

@@ -23,6 +23,7 @@
     usd: (v) => grouped(v, run.usd_places),
     percent: (v) => grouped(100 * v, Math.abs(v) >= 1 ? 1 : 2) + THIN + "%",
     ratio: (v) => grouped(v, 2),
+    count: (v) => grouped(v, 0),
   };
   function places(step) {
     return Math.min(6, Math.max(0, -Math.floor(Math.log10(step) + 1e-9)));
@@ -36,6 +37,7 @@
     },
     percent: (v, step) => grouped(100 * v, places(100 * step)) + THIN + "%",
     ratio: (v, step) => grouped(v, places(step)),
+    count: (v, step) => grouped(v, places(step)),
   };
 
   function moment(seconds) {
