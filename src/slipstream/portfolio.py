@@ -1,9 +1,14 @@
 """The portfolio engine under its documented name: optimisers, costs, lots and the walk-forward backtest.
 
 A face only; everything lives in :mod:`slipstream.core`. Importing it loads neither pandas nor a compiler.
+
+It also introduces the one room that writes pages to the result that asks for one: ``result.report("x.html")``.
 """
 
 from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from slipstream.core.backtest.config import BacktestConfig
 from slipstream.core.backtest.result import BacktestResult
@@ -17,6 +22,9 @@ from slipstream.core.portfolio.optimizer import (
     optimize_portfolio_with_costs,
 )
 
+if TYPE_CHECKING:
+    from _typeshed import StrPath
+
 __all__ = [
     "BacktestConfig",
     "BacktestResult",
@@ -29,3 +37,11 @@ __all__ = [
     "round_to_lots",
     "run_backtest",
 ]
+
+
+def _write_report(result: BacktestResult, path: StrPath) -> None:
+    # By name and on demand: the face depends on core alone, and who asks for no page loads no templates.
+    import_module("slipstream.reports.backtest_report").write_backtest_report(result, path)
+
+
+BacktestResult.report_writer = _write_report

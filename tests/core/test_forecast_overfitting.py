@@ -6,6 +6,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from scipy.stats import kurtosis, norm, skew
 
 from slipstream.core.forecast.errors import ForecastError, NotEnoughData
 from slipstream.core.forecast.overfitting import (
@@ -13,6 +14,7 @@ from slipstream.core.forecast.overfitting import (
     deflated_sharpe,
     expected_best_sharpe,
     probabilistic_sharpe,
+    sharpe_probability,
 )
 
 
@@ -27,8 +29,6 @@ def test_on_normal_returns_it_is_the_probability_of_the_t_statistic() -> None:
     x = returns_with(0.0)
     sharpe = x.mean() / x.std(ddof=1)
     z = sharpe * np.sqrt(499) / np.sqrt(1.0 + 0.5 * sharpe**2)
-    from scipy.stats import kurtosis, norm, skew
-
     exact = (
         sharpe * np.sqrt(499) / np.sqrt(1.0 - skew(x) * sharpe + (kurtosis(x, fisher=False) - 1.0) / 4.0 * sharpe**2)
     )
@@ -60,11 +60,8 @@ def test_the_published_example_is_reproduced() -> None:
     The best of them is expected at 0.1132 a day, and the probability is 0.9004.
     """
     assert expected_best_sharpe(100, 0.5 / 250) == pytest.approx(0.1132, abs=5e-5)
-    from statistics import NormalDist
-
-    sharpe = 2.5 / np.sqrt(250)
-    z = (sharpe - 0.1132) * np.sqrt(1249) / np.sqrt(1 + 3 * sharpe + 9 / 4 * sharpe**2)
-    assert NormalDist().cdf(z) == pytest.approx(0.9004, abs=2e-4)
+    luck = expected_best_sharpe(100, 0.5 / 250)
+    assert sharpe_probability(2.5 / np.sqrt(250), 1250, -3.0, 10.0, luck) == pytest.approx(0.9004, abs=1e-4)
 
 
 def test_the_best_of_tries_without_edge_is_not_taken_for_one() -> None:
@@ -118,9 +115,9 @@ def test_tries_that_are_one_and_the_same_tell_nothing() -> None:
 
 
 def test_what_cannot_be_judged_is_refused() -> None:
-    with pytest.raises(NotEnoughData, match="all the same"):
+    with pytest.raises(NotEnoughData, match="50 returns that do not vary"):
         probabilistic_sharpe(np.ones(50))
-    with pytest.raises(NotEnoughData, match="2 returns, too few"):
+    with pytest.raises(NotEnoughData, match="2 returns are too few"):
         probabilistic_sharpe(np.array([1.0, 2.0, np.nan]))
     with pytest.raises(ForecastError, match="0 trials"):
         expected_best_sharpe(0, 1.0)

@@ -31,7 +31,7 @@ from slipstream.core.panel import FloatArray
 from slipstream.core.portfolio import programme
 from slipstream.core.portfolio.covariance import FactorCovariance
 from slipstream.core.portfolio.dense_newton import as_factors
-from slipstream.core.portfolio.programme import Programme
+from slipstream.core.portfolio.programme import GAP_CONIC, GAP_NEWTON, Programme
 
 _MATCHED = 1e-13
 """Relative distance of sqrt(w'Ow) from t, or of a length from k, at which they are the same number."""
@@ -138,7 +138,7 @@ def solve(p: CapitalProgramme) -> CapitalAnswer:
     w, slope = search.certain() or search.uncertain() or (None, None)
     if w is not None and slope is not None:
         gap = p.relative_gap(w, p.bound(w, slope))
-        if gap <= programme.GAP_NEWTON and p.feasible(w):
+        if gap <= GAP_NEWTON and p.feasible(w):
             return CapitalAnswer(w, gap, "newton", True, search.solves, "optimal")
     return _by_cones(p, search)
 
@@ -245,5 +245,5 @@ def _by_cones(p: CapitalProgramme, search: _Search) -> CapitalAnswer:
         bounds.append(p.bound(w, slope))
     w = min(candidates, key=lambda book: p.cost(book)[0])
     gap = p.relative_gap(w, max(bounds))
-    certified = gap <= programme.GAP_CONIC
+    certified = gap <= GAP_CONIC
     return CapitalAnswer(w, gap, "conic", certified, search.solves, f"the conic solver says {word}, gap {gap:.2g}")

@@ -132,8 +132,8 @@ def _decision_charts(result: BacktestResult) -> tuple[IntArray, dict[str, Any]]:
             kind="step",
         ),
         "beta": chart("decisions", "percent", [main_line("Beta", exposed)], kind="step"),
-        "turnover": chart("decisions", "percent", [main_line("Turnover", turnover)], kind="step", lowest=0.0),
-        "positions": chart("decisions", "count", [main_line("Positions", positions)], kind="step", lowest=0.0),
+        "turnover": chart("decisions", "percent", [line("Turnover", 0, turnover)], kind="step", lowest=0.0),
+        "positions": chart("decisions", "count", [line("Positions", 0, positions)], kind="step", lowest=0.0),
     }
 
 

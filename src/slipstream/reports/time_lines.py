@@ -14,7 +14,7 @@ import numpy as np
 
 from slipstream.core.panel import FloatArray, IntArray, to_ms, utc
 from slipstream.reports.formatting import month
-from slipstream.reports.series import every
+from slipstream.reports.lines import every
 
 WIDTH, HEIGHT = 1064, 260
 LEFT, RIGHT, TOP, BOTTOM = 52, 4, 8, 24

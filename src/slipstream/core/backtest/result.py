@@ -8,9 +8,10 @@ the end of the data counts as one.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -19,9 +20,15 @@ from slipstream.core.backtest.frames import Asset
 from slipstream.core.backtest.parts import FEES, FUNDING, IMPACT, PRICE
 from slipstream.core.metrics import max_drawdown, sharpe_ratio
 from slipstream.core.panel import HOURS_PER_YEAR, FloatArray, IntArray
+from slipstream.errors import SlipstreamError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from _typeshed import StrPath
+
+
+class NoReportWriter(SlipstreamError):
+    """A page was asked for where no room that writes pages has been introduced."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,11 @@ class BacktestResult:
         beta_exposure: (K,) exposure to the first column of beta just after trading, fraction of equity.
         counts: what did not go by the book.
         ruined: the equity fell to zero or below and the run stopped.
+        report_writer: what :meth:`report` hands the result to. The mathematics writes no files: the face of the
+            engine, :mod:`slipstream.portfolio`, sets it.
     """
+
+    report_writer: ClassVar[Callable[[BacktestResult, StrPath], None] | None] = None
 
     config: BacktestConfig
     assets: tuple[Asset, ...]
@@ -198,6 +209,21 @@ class BacktestResult:
             "total_costs": -float(self.pnl_usd[:, [FEES, IMPACT]].sum()),
             "avg_n_positions": float((self.weights != 0.0).sum(axis=1).mean()),
         }
+
+    def report(self, path: StrPath) -> None:
+        """Write the tearsheet: one HTML file that needs nothing but itself, whole or not at all.
+
+        Args:
+            path: the file; an existing one is replaced.
+
+        Raises:
+            NoReportWriter: :mod:`slipstream.portfolio` was never imported, and nothing else can write pages.
+            OutputError: the file cannot be written.
+        """
+        writer = BacktestResult.report_writer
+        if writer is None:
+            raise NoReportWriter("no report can be written yet: import slipstream.portfolio, which brings the writer")
+        writer(self, path)
 
     @property
     def _ends(self) -> IntArray:

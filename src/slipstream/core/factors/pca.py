@@ -355,11 +355,11 @@ def _volume_beside(volume_usd: pd.DataFrame | None, returns: pd.DataFrame, grid:
     if (values < 0.0).any():
         row, column = np.argwhere(values < 0.0)[0]
         raise FrameError(f"volume_usd: row {row} of {volume_usd.columns[column]} is negative; volumes are at least 0")
+    if volume_usd.columns.equals(returns.columns) and np.array_equal(times, grid):
+        return values
     for what, mine, theirs in (("time", grid, times), ("coin", returns.columns, volume_usd.columns)):
         if not np.isin(mine, theirs).any():
             raise FrameError(f"volume_usd: no {what} in common with returns; coins are case-sensitive, rows known-at")
-    if volume_usd.columns.equals(returns.columns) and np.array_equal(times, grid):
-        return values
     beside = volume_usd.set_axis(times).reindex(index=grid, columns=returns.columns)
     return np.asarray(beside.to_numpy(dtype=np.float64, na_value=np.nan))
 

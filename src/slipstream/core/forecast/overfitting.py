@@ -24,30 +24,46 @@ CSCV_GROUPS = 16
 _NORMAL = NormalDist()
 
 
-def probabilistic_sharpe(returns: FloatArray, benchmark: float = 0.0) -> float:
-    """Probability that the true Sharpe ratio exceeds a benchmark, allowing for skew and fat tails.
+def sharpe_probability(
+    sharpe: float, observations: int, skewness: float, kurtosis: float, benchmark: float = 0.0
+) -> float:
+    """Probability that the true Sharpe ratio exceeds a benchmark, allowing for skewness and fat tails.
 
-    Phi((SR - SR*) sqrt(n - 1) / sqrt(1 - g3 SR + (g4 - 1) / 4 SR^2)), g3 skewness, g4 kurtosis (3 for a normal).
+    Phi((SR - SR*) sqrt(n - 1) / sqrt(1 - g3 SR + (g4 - 1) / 4 SR^2)).
 
     Args:
-        returns: shape (n,), independent simple returns, NaN left out; overlapping ones must be thinned first.
+        sharpe: SR, per period.
+        observations: n, independent returns behind it; overlapping ones must be thinned first.
+        skewness: g3.
+        kurtosis: g4, 3 for a normal.
+        benchmark: SR*, per period.
+
+    Raises:
+        NotEnoughData: fewer than 3 observations.
+    """
+    if observations < 3:
+        raise NotEnoughData(f"{observations} returns are too few for a Sharpe ratio to judge; it takes 3")
+    spread = max(1.0 - skewness * sharpe + 0.25 * (kurtosis - 1.0) * sharpe**2, 1e-12)
+    return _NORMAL.cdf((sharpe - benchmark) * float(np.sqrt((observations - 1) / spread)))
+
+
+def probabilistic_sharpe(returns: FloatArray, benchmark: float = 0.0) -> float:
+    """:func:`sharpe_probability` of a series of returns.
+
+    Args:
+        returns: shape (n,), independent simple returns, NaN left out.
         benchmark: SR*, per period.
 
     Raises:
         NotEnoughData: fewer than 3 returns, or they do not vary.
     """
     clean = returns[~np.isnan(returns)]
-    n = len(clean)
-    sd = float(clean.std()) if n else 0.0
-    if n < 3 or sd <= 1e-15 * max(1.0, abs(float(clean.mean()))):
-        raise NotEnoughData(
-            f"{n} returns that {'do not vary' if n >= 3 else 'are too few'} have no Sharpe ratio to judge"
-        )
-    sharpe = sharpe_ratio(clean, 1.0)
-    z = (clean - clean.mean()) / sd
-    skew, kurtosis = float((z**3).mean()), float((z**4).mean())
-    spread = 1.0 - skew * sharpe + 0.25 * (kurtosis - 1.0) * sharpe**2
-    return _NORMAL.cdf((sharpe - benchmark) * float(np.sqrt((n - 1) / max(spread, 1e-12))))
+    sd = float(clean.std()) if len(clean) else 0.0
+    if len(clean) > 2 and sd <= 1e-15 * max(1.0, abs(float(clean.mean()))):
+        raise NotEnoughData(f"{len(clean)} returns that do not vary have no Sharpe ratio to judge")
+    z = (clean - clean.mean()) / sd if sd > 0.0 else clean
+    skewness, kurtosis = (float((z**k).mean()) if len(z) else 0.0 for k in (3, 4))
+    return sharpe_probability(sharpe_ratio(clean, 1.0), len(clean), skewness, kurtosis, benchmark)
 
 
 def expected_best_sharpe(trials: int, variance: float) -> float:

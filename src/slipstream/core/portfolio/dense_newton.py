@@ -109,7 +109,7 @@ def split(S: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray] | None:
         joint = S.copy()
         joint.flat[:: len(S) + 1] -= share * own
         try:
-            lower: FloatArray = np.linalg.cholesky(joint)
+            lower: FloatArray = np.asarray(np.linalg.cholesky(joint), dtype=np.float64)
         except np.linalg.LinAlgError:
             continue
         return joint, share * own, lower
