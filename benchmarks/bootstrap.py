@@ -9,8 +9,11 @@ take. Compilation comes first and is not timed.
 
 from __future__ import annotations
 
+import os
 import sys
 from time import perf_counter
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy loads
 
 import numpy as np
 

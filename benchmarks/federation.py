@@ -14,8 +14,11 @@ Compilation comes first and is not timed; neither is setting up the peer or the 
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from time import perf_counter
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy loads
 
 import numpy as np
 from peer_cvxportfolio import CAPITAL_USD, DAY_HOURS, FEE_RATE, Peer, Recorded, peer_is_here

@@ -16,7 +16,8 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy is loaded: the peer is 
 import numpy as np
 import pandas as pd
 
-from slipstream.core.factors.pca import PCASpec, pca_windows, rolling_pca
+from slipstream.core.factors.pca import pca_windows, rolling_pca
+from slipstream.core.factors.pca_spec import PCASpec
 from slipstream.core.panel import HOUR_MS
 
 COINS, HOURS = 150, 20_000

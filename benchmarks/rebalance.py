@@ -1,22 +1,30 @@
 """Milliseconds per rebalance against Clarabel called directly, problem by problem in one run.
 
-    python benchmarks/rebalance.py --inputs FOLDER
+    python benchmarks/rebalance.py --inputs FOLDER [--peer cvxpy]
 
 FOLDER holds ``rebalance_N{30,100,200,500}.npz``: consecutive problems, each with its certified optimum. The documented
 function (all checks included), Clarabel's ``solve`` alone (its set-up is not counted) and the documented function with
 a dense covariance take turns, one pass over the problems each, so that a slow moment of the machine hits all of them.
-Medians are printed, with the worst relative sub-optimality of each; the ratio is the median over problems.
+With ``--peer cvxpy`` a parametrised cvxpy problem takes its turn as well (:mod:`peer_cvxpy` says how to have it here).
+Medians are printed, and the worst relative sub-optimality of each; a ratio is the median over problems.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import platform
 import time
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before numpy loads
+
+import clarabel
 import numpy as np
+from peer_cvxpy import Peer, peer_is_here
 
 from slipstream.core.portfolio.conic import form
 from slipstream.core.portfolio.covariance import FactorCovariance
@@ -40,12 +48,12 @@ def timed(run: Callable[[], Any]) -> tuple[float, Any]:
     return 1e3 * (time.perf_counter() - start), result
 
 
-def measure(z: dict[str, Any], repeats: int) -> dict[str, tuple[list[float], list[float]]]:
+def measure(z: dict[str, Any], repeats: int, peer: Peer | None) -> dict[str, tuple[list[float], list[float]]]:
     """Per method: milliseconds of every solve, and relative sub-optimality of every problem."""
     S = FactorCovariance(z["B"], z["D"])
     dense, neutral = S.dense(), orthonormal_columns(z["beta"][:, None])
-    L, cap = float(z["L"]), float(z["hi"][0])
-    measured: dict[str, tuple[list[float], list[float]]] = {m: ([], []) for m in ("factor", "dense", "clarabel")}
+    L, cap, count = float(z["L"]), float(z["hi"][0]), len(z["alpha"])
+    measured: dict[str, tuple[list[float], list[float]]] = {}
 
     def ours(covariance: Any, t: int) -> Callable[[], Any]:
         return lambda: optimize_portfolio_with_costs(
@@ -56,41 +64,66 @@ def measure(z: dict[str, Any], repeats: int) -> dict[str, tuple[list[float], lis
         beta = z["beta"][:, None].copy()
         return Programme(z["alpha"][t], beta, S, z["w0"][t], z["c"], z["lam"], z["lo"], z["hi"], L)
 
+    def theirs(by: Peer, t: int) -> Callable[[], Any]:
+        return lambda: by.solve(z["alpha"][t], z["w0"][t])
+
     for _ in range(repeats):
-        posed = [form(p, *p.costs_and_box(), neutral) for p in map(programme, range(len(z["alpha"])))]
-        calls = {
-            "factor": [ours(S, t) for t in range(len(posed))],
+        posed = [form(p, *p.costs_and_box(), neutral) for p in map(programme, range(count))]
+        calls: dict[str, list[Callable[[], Any]]] = {
+            "factor": [ours(S, t) for t in range(count)],
             "clarabel": [p.solver().solve for p in posed],
-            "dense": [ours(dense, t) for t in range(len(posed))],
+            "dense": [ours(dense, t) for t in range(count)],
         }
+        if peer is not None:
+            calls["cvxpy"] = [theirs(peer, t) for t in range(count)]
         for method, runs in calls.items():
+            spents, misses = measured.setdefault(method, ([], []))
             for t, run in enumerate(runs):
                 spent, result = timed(run)
                 w = posed[t].size * np.asarray(result.x)[: S.n_assets] if method == "clarabel" else result
-                measured[method][0].append(spent)
-                measured[method][1].append(abs(cost(z, t, w) - z["p_star"][t]) / abs(z["p_star"][t]))
+                spents.append(spent)
+                misses.append(abs(cost(z, t, w) - z["p_star"][t]) / abs(z["p_star"][t]))
     return measured
+
+
+def row(n: int, measured: dict[str, tuple[list[float], list[float]]]) -> str:
+    """One line of the table."""
+    ms = {method: float(np.median(spent)) for method, (spent, _) in measured.items()}
+    mine = np.array(measured["factor"][0])
+    line = f"{n:>4} {ms['factor']:>10.3f} {ms['dense']:>9.2f}"
+    for method in ("clarabel", "cvxpy"):
+        if method in measured:
+            ratio = float(np.median(np.array(measured[method][0]) / mine))
+            line += f" {ms[method]:>12.2f} {ratio:>6.0f}x"
+    return line + "   " + ", ".join(f"{method} {max(missed):.0e}" for method, (_, missed) in measured.items())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--inputs", type=Path, required=True, help="folder of rebalance_N*.npz")
     parser.add_argument("--repeats", type=int, default=5, help="passes over the problems of each size (5)")
+    parser.add_argument("--peer", choices=["cvxpy"], help="time this one, too")
     arguments = parser.parse_args()
+    if arguments.peer and not peer_is_here():
+        parser.error("cvxpy is not in this environment; benchmarks/peer_cvxpy.py has the commands that make one")
     compile_solver()
     print(
-        f"{'N':>4} {'factor ms':>10} {'dense ms':>9} {'Clarabel ms':>12} {'ratio':>7}   worst relative sub-optimality"
+        f"{date.today().isoformat()}, {os.cpu_count()} cores ({platform.machine()}), Python "
+        f"{platform.python_version()}, numpy {np.__version__}, Clarabel {clarabel.__version__}, "
+        f"BLAS threads: {os.environ['OPENBLAS_NUM_THREADS']}"
+    )
+    peer_head = f" {'cvxpy ms':>12} {'ratio':>7}" if arguments.peer else ""
+    print(
+        f"{'N':>4} {'factor ms':>10} {'dense ms':>9} {'Clarabel ms':>12} {'ratio':>7}{peer_head}"
+        "   worst relative sub-optimality"
     )
     for n in SIZES:
         path = arguments.inputs / f"rebalance_N{n}.npz"
         if not path.is_file():
             parser.error(f"{path} does not exist; give the folder of the recorded problems with --inputs")
         with np.load(path) as file:
-            measured = measure(dict(file), arguments.repeats)
-        ms = {method: float(np.median(spent)) for method, (spent, _) in measured.items()}
-        worst = ", ".join(f"{method} {max(missed):.0e}" for method, (_, missed) in measured.items())
-        ratio = float(np.median(np.array(measured["clarabel"][0]) / np.array(measured["factor"][0])))
-        print(f"{n:>4} {ms['factor']:>10.3f} {ms['dense']:>9.2f} {ms['clarabel']:>12.2f} {ratio:>6.0f}x   {worst}")
+            recorded = dict(file)
+        print(row(n, measure(recorded, arguments.repeats, Peer(recorded) if arguments.peer else None)), flush=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+import slipstream.cli  # noqa: F401 - first, for it asks for one BLAS thread
 from slipstream.errors import SlipstreamError
 from slipstream.strategies import get_strategy_info, list_strategies
 

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from slipstream.core.backtest.config import BacktestConfig
+from slipstream.core.backtest.liquidity_costs import LiquidityCosts
 from slipstream.core.backtest.result import BacktestResult
 from slipstream.core.backtest.walk_forward import run_backtest
 from slipstream.core.portfolio.costs import TransactionCostModel, compute_transaction_costs
@@ -29,6 +30,7 @@ __all__ = [
     "BacktestConfig",
     "BacktestResult",
     "FactorCovariance",
+    "LiquidityCosts",
     "OptimizationError",
     "TransactionCostModel",
     "compute_transaction_costs",

@@ -141,7 +141,7 @@ def test_an_h_longer_than_the_history_is_reported_and_the_others_are_written(pan
     [
         (["--H", "6"], "H = 6 h is no multiple of the 4 h bar"),
         (["--H", "8", "--interval", "4hours"], "--interval 4hours"),
-        (["--H", "8", "--min-periods", "40"], "min_periods is 40; it must be 2 to 30"),
+        (["--H", "8", "--min-periods", "40"], "min_periods is 40; it must be 3 to 30"),
         (["--H", "0"], "H_hours is 0"),
     ],
 )

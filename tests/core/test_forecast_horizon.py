@@ -87,6 +87,8 @@ def test_the_shares_of_being_best_sum_to_one_and_intervals_hold_their_estimates(
     order = sorted(HORIZONS, key=lambda h: -scores.estimate[HORIZONS.index(h)])
     assert [choice.best, choice.runner_up] == order[:2]
     assert choice.gap_low <= choice.gap <= choice.gap_high
+    first, second = (scores.draws[:, HORIZONS.index(h)] for h in order[:2])
+    assert (choice.gap_low, choice.gap_high) == tuple(np.quantile(first - second, (0.05, 0.95)))
     assert choice.confident == (choice.gap_low > 0.0)
     assert choice.claim < scores.estimate.max()
 

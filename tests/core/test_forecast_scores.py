@@ -91,6 +91,7 @@ def test_the_interval_of_a_share_explained_is_that_of_rows_written_out() -> None
         y, guess = alpha[times][here[times]], alpha_forecast[times][here[times]]
         values.append(1.0 - ((y - guess) ** 2).sum() / ((y - y.mean()) ** 2).sum())
     assert (got.low, got.high) == pytest.approx(tuple(np.quantile(values, (0.025, 0.975))), abs=1e-11)
+    np.testing.assert_allclose(got.draws, values, atol=1e-11)
     assert got.low < got.value < got.high
 
 
@@ -159,7 +160,7 @@ def test_a_gap_keeps_the_others_their_distance_in_time() -> None:
 @pytest.mark.parametrize("mode", ["pooled", "cross_section"])
 def test_the_quantile_table_is_that_of_rows_sorted_into_bins(mode: str) -> None:
     alpha, forecast, funding, _ = forecasts(7)
-    draws = circular_blocks(ROWS, 10, 300)
+    draws = circular_blocks(ROWS, 10, 60)
     table = quantile_table(forecast, alpha, funding, draws, quantiles=5, mode=mode, unit=1e4)
     joint = np.isfinite(alpha) & np.isfinite(forecast) & np.isfinite(funding)
     rows = pd.DataFrame(
@@ -188,6 +189,12 @@ def test_the_quantile_table_is_that_of_rows_sorted_into_bins(mode: str) -> None:
             assert mean == pytest.approx(mine[name].mean(), rel=1e-9)
             assert naive == pytest.approx(mine[name].mean() / (mine[name].std() / np.sqrt(len(mine))), rel=1e-9)
         assert row.pred_mean == pytest.approx(mine["pred_mean"].mean(), rel=1e-9)
+        drawn = []
+        for d in range(draws.draws):
+            count = draws.multiplicity(d)[mine["t"]]
+            drawn.append((count * mine["Total"]).sum() / count.sum())
+        assert row.Total_t == pytest.approx(row.Total_actual / np.std(drawn, ddof=1), rel=1e-9)
+        assert row.n_eff == pytest.approx((mine["Total"].std() / np.std(drawn, ddof=1)) ** 2, rel=1e-9)
     means = [row.pred_mean for row in table]
     assert means == sorted(means)
 

@@ -10,14 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slipstream.core.bars import resample
-from slipstream.core.factors.pca import (
-    HistoryTooShort,
-    PCASpec,
-    as_of_rows,
-    pca_exposures,
-    pca_windows,
-    rolling_pca,
-)
+from slipstream.core.factors.pca import as_of_rows, pca_exposures, pca_windows, rolling_pca
+from slipstream.core.factors.pca_spec import HistoryTooShort, PCASpec
 from slipstream.core.factors.spectrum import leading_eigenpair
 from slipstream.core.frames import FrameError
 from slipstream.core.panel import HOUR_MS, UniverseRule
@@ -343,7 +337,7 @@ def test_what_cannot_be_used_is_refused_with_the_cause() -> None:
         rolling_pca(returns, volume, K=5, H_hours=6)
     with pytest.raises(UsageError, match=r"weight method 'volume' is unknown; choose one of none, sqrt"):
         rolling_pca(returns, volume, weight_method="volume")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="min_periods is 31; it must be 2 to 30"):
+    with pytest.raises(UsageError, match="min_periods is 31; it must be 3 to 30"):
         rolling_pca(returns, volume, min_periods=31)
     with pytest.raises(
         HistoryTooShort, match=r"H = 24 h: the history holds 9 bars of 24 h and one window needs 30"

@@ -20,6 +20,7 @@ DOCUMENTED = {
     "compute_transaction_costs",
     "BacktestResult",
     "FactorCovariance",
+    "LiquidityCosts",
     "OptimizationError",
 }
 

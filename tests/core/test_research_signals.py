@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slipstream.core.bars import resample
-from slipstream.core.factors.pca import PCASpec
+from slipstream.core.factors.pca_spec import PCASpec
 from slipstream.core.frames import FrameError
 from slipstream.core.signals.cross_section import (
     align_universe,

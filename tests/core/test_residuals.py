@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from slipstream.core.factors.pca import PCASpec, rolling_pca
+from slipstream.core.factors.pca import rolling_pca
+from slipstream.core.factors.pca_spec import PCASpec
 from slipstream.core.frames import FrameError
 from slipstream.core.signals.residuals import (
     compute_idiosyncratic_returns,

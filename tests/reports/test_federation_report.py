@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import re
-import shutil
-import subprocess
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from report_page import Page, dom_in_a_browser
 
 from slipstream.core.coverage import coverage
 from slipstream.federation.backtest import FederationConfig, run_federation
@@ -23,51 +20,7 @@ from slipstream.lake.synthetic_config import SyntheticConfig
 from slipstream.reports.federation_report import ReportError, render_federation_report
 from slipstream.reports.formatting import Dollars, counted, number, percent, times, tiny
 
-VOID = {"meta", "br", "link", "img", "input", "hr", "col"}
 BANNER = "these figures say nothing about real trading"
-
-
-class Page(HTMLParser):
-    """A parsed report: every start tag, the text outside scripts, and the machine-readable figures of each pod row."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.text = ""
-        self.json = ""
-        self.merits: dict[str, list[tuple[float, str]]] = {}
-        self._row = ""
-        self._figure: float | None = None
-        self._in_json = False
-        self.feed(html)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = dict(attrs)
-        self.tags.append((tag, given))
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "tr":
-            self._row = (given.get("id") or "").removeprefix("merit-") if "merit-" in (given.get("id") or "") else ""
-        if tag == "data" and self._row:
-            self._figure = float(given["value"] or "nan")
-        self._in_json = tag == "script" and given.get("id") == "run"
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open, f"</{tag}> closes nothing"
-        assert self.open.pop() == tag
-        self._figure = None
-
-    def handle_data(self, data: str) -> None:
-        if self._in_json:
-            self.json += data
-        if "script" in self.open or "style" in self.open:
-            return
-        self.text += data
-        if self._figure is not None:
-            self.merits.setdefault(self._row, []).append((self._figure, data))
 
 
 def render(run, *, synthetic=False, title="A run"):
@@ -276,21 +229,7 @@ def test_a_summary_that_lacks_a_figure_is_refused_by_name(invent_run):
 
 
 def test_a_real_browser_draws_every_chart_without_a_complaint(invent_run, tmp_path):
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None:
-        pytest.skip("no Chromium here: apt-get install chromium")
     html = render(invent_run(), synthetic=True)
-    page = tmp_path / "report.html"
-    page.write_text(html, encoding="utf-8")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-    flags += ["--disable-component-update", "--disable-sync", "--enable-logging=stderr", "--virtual-time-budget=3000"]
-    done = subprocess.run(
-        [browser, *flags, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", page.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-        env={**os.environ, "HOME": str(tmp_path)},
-    )
-    assert "CONSOLE" not in done.stderr
-    assert done.stdout.count("<canvas") == len(json.loads(Page(html).json)["charts"]) == 9
+    complaints, dom = dom_in_a_browser(html, tmp_path)
+    assert "CONSOLE" not in complaints
+    assert dom.count("<canvas") == len(json.loads(Page(html).json)["charts"]) == 9

@@ -15,7 +15,8 @@ from slipstream.cli.research_data import DataDir, DataPath, Interval, research_p
 if TYPE_CHECKING:
     import pandas as pd
 
-    from slipstream.core.factors.pca import PCAResult, PCASpec
+    from slipstream.core.factors.pca import PCAResult
+    from slipstream.core.factors.pca_spec import PCASpec
     from slipstream.core.panel import Panel
 
 Weights = Literal["none", "sqrt", "log", "dollar", "sqrt_dollar"]
@@ -49,7 +50,7 @@ def factors(
 
     Example: slipstream research factors --data panel.parquet --H 4 8 24 --compare-all
     """
-    from slipstream.core.factors.pca import HistoryTooShort, PCASpec
+    from slipstream.core.factors.pca_spec import HistoryTooShort, PCASpec
     from slipstream.reports.outputs import staged
 
     specs = [PCASpec(k, hours, weight_method, min_assets, min_periods, n_components) for hours in dict.fromkeys(h)]

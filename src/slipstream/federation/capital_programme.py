@@ -37,7 +37,10 @@ _MATCHED = 1e-13
 """Relative distance of sqrt(w'Ow) from t, or of a length from k, at which they are the same number."""
 
 _SOLVES = 60
-"""Programmes solved at most for one answer; Newton's method takes about four."""
+"""Programmes solved at most in one search; Newton's method takes about four."""
+
+_STRAIGHTEST = 1e-9
+"""Least difference of the two slopes in Newton's step; below it there is nothing left to tell them apart."""
 
 _FLOOR = 1e-5
 """Gaps are relative to the sizes of the terms, or to this fraction of the largest slope over the whole budget."""
@@ -185,20 +188,30 @@ class _Search:
             return None
         return w, wanted
 
-    def uncertain(self) -> tuple[FloatArray, FloatArray] | None:
-        """The optimum, if it holds a pod of uncertain mean, and its uncertainty slope; None where the search fails."""
+    def uncertain(self, t: float | None = None) -> tuple[FloatArray, FloatArray] | None:
+        """The optimum, if it holds a pod of uncertain mean, and its uncertainty slope; None where the search fails.
+
+        It starts from t, by default from that of the weights in force.
+        """
         p = self.p
-        steeper, flatter = 1.0 / p.uncertainty(p.upper), np.inf
-        z = 1.0 / p.uncertainty(np.minimum(p.held, p.upper)) if (p.held * p.mean_variance * p.upper).any() else steeper
-        while self.solves < _SOLVES:
+        largest = p.uncertainty(p.upper)
+        if p.uncertainty_aversion * largest == 0.0:
+            return None
+        steeper, flatter = 1.0 / largest, np.inf
+        z = 1.0 / (t or p.uncertainty(np.minimum(p.held, p.upper)) or largest)
+        for _ in range(_SOLVES):
             w = self.at(1.0 / z, p.upper)
-            reached = 0.0 if w is None else p.uncertainty(w)
-            if w is None or reached == 0.0:
+            if w is None:
                 return None
-            nearer = z + (1.0 / reached - z) / max(1.0 - self._bend(w, z, reached), 1e-3)
-            if abs(reached * z - 1.0) <= _MATCHED or nearer == z:
-                return w, p.uncertainty_aversion / reached * p.mean_variance * w
-            steeper, flatter = (steeper, z) if reached * z > 1.0 else (z, flatter)
+            reached = p.uncertainty(w)
+            nearer = 0.0
+            if reached > 0.0:
+                nearer = z + (1.0 / reached - z) / max(1.0 - self._bend(w, z, reached), _STRAIGHTEST)
+                if abs(reached * z - 1.0) <= _MATCHED or nearer == z:
+                    return w, p.uncertainty_aversion / reached * p.mean_variance * w
+            # Far below the optimum's t all weights are dust: to have reached nothing is to have gone too far.
+            past = reached * z > 1.0 or reached == 0.0
+            steeper, flatter = (steeper, z) if past else (z, flatter)
             if not steeper <= nearer <= flatter:
                 nearer = np.sqrt(steeper * flatter) if flatter < np.inf else 10.0 * z
             z = nearer
@@ -227,23 +240,20 @@ class _Search:
 
 
 def _by_cones(p: CapitalProgramme, search: _Search) -> CapitalAnswer:
-    """The conic solver's weights, or those of its t, whichever costs less, against the better of their bounds."""
+    """The conic solver's weights, or those of a search from there, whichever cost less, against their best bound."""
     from slipstream.federation import capital_cones
 
     found, word = capital_cones.solve(p)
     if found is None:
         return CapitalAnswer(p.held.copy(), np.inf, "conic", False, search.solves, f"the conic solver says {word}")
     t = p.uncertainty(found)
-    polished = search.at(t if t > 0.0 else np.inf, p.upper)
-    candidates = [w for w in (found, polished) if w is not None and p.feasible(w)]
-    if not candidates:
+    slope = p.uncertainty_aversion * p.mean_variance * found / (t if t > 0.0 else 1.0)
+    candidates = [(found, slope), search.certain(), search.uncertain(t) if t > 0.0 else None]
+    usable = [candidate for candidate in candidates if candidate is not None and p.feasible(candidate[0])]
+    if not usable:
         return CapitalAnswer(p.held.copy(), np.inf, "conic", False, search.solves, f"infeasible by rounding ({word})")
-    bounds = []
-    for w in candidates:
-        reached = max(p.uncertainty(w), t)
-        slope = p.uncertainty_aversion * p.mean_variance * w / (reached if reached > 0.0 else 1.0)
-        bounds.append(p.bound(w, slope))
-    w = min(candidates, key=lambda book: p.cost(book)[0])
-    gap = p.relative_gap(w, max(bounds))
-    certified = gap <= GAP_CONIC
-    return CapitalAnswer(w, gap, "conic", certified, search.solves, f"the conic solver says {word}, gap {gap:.2g}")
+    w = min(usable, key=lambda candidate: p.cost(candidate[0])[0])[0]
+    gap = p.relative_gap(w, max(p.bound(*candidate) for candidate in usable))
+    return CapitalAnswer(
+        w, gap, "conic", gap <= GAP_CONIC, search.solves, f"the conic solver says {word}, gap {gap:.2g}"
+    )

@@ -35,11 +35,11 @@ def figures(result: BacktestResult) -> Figures:
     """The figures of :meth:`BacktestResult.summary` that head the page, and what goes with them."""
     years = float(result.time_ms[-1] - result.time_ms[0]) / 3_600_000 / HOURS_PER_YEAR
     sharpe = result.sharpe_ratio()
-    per_year = HOURS_PER_YEAR / result.config.H
+    periods, per_year = len(result.period_returns), HOURS_PER_YEAR / result.config.H
     return Figures(
         total_return=result.total_return(),
         sharpe=sharpe,
-        sharpe_se=sharpe_standard_error(sharpe, len(result.period_returns), per_year),
+        sharpe_se=sharpe_standard_error(sharpe, periods, per_year) if periods > 1 else np.nan,
         max_drawdown=result.max_drawdown(),
         turnover_per_year=float(result.turnover.sum()) / years,
         final_usd=float(result.equity_usd[-1]),

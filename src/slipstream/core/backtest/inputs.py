@@ -117,7 +117,7 @@ def read_inputs(
         beta=grid.lay(tables["beta"])[:, :, None] if over_time else _constant_exposures(grid, beta),
         covariance=CovarianceBook(S, grid, simple, round(period / grid.bar_ms)),
         prices=None if prices is None else grid.lay(tables["prices"]),
-        lot_decimals=None if sz_decimals is None else _per_asset("sz_decimals", sz_decimals, grid).astype(np.int64),
+        lot_decimals=None if sz_decimals is None else per_asset("sz_decimals", sz_decimals, grid).astype(np.int64),
     )
 
 
@@ -154,7 +154,7 @@ def _simple_returns(grid: Grid, table: Table, kind: str) -> FloatArray:
 def _constant_exposures(grid: Grid, beta: Any) -> FloatArray:
     """Exposures that do not change, or bare arrays over time, as a (T, N, K) view."""
     rows, coins = len(grid.time_ms), len(grid.assets)
-    values = _per_asset("beta", beta, grid) if hasattr(beta, "index") else np.asarray(beta, dtype=np.float64)
+    values = per_asset("beta", beta, grid) if hasattr(beta, "index") else np.asarray(beta, dtype=np.float64)
     if values.shape == (rows, coins):
         values = values[:, :, None]
     elif values.ndim in (1, 2) and len(values) == coins:
@@ -167,7 +167,7 @@ def _constant_exposures(grid: Grid, beta: Any) -> FloatArray:
     return values
 
 
-def _per_asset(name: str, values: Any, grid: Grid) -> FloatArray:
+def per_asset(name: str, values: Any, grid: Grid) -> FloatArray:
     """One number per asset from a mapping, a pandas series (both by label) or an array in asset order, shape (N,)."""
     if isinstance(values, Mapping) or hasattr(values, "index"):
         by_label = dict(values.items())

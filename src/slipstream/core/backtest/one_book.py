@@ -60,12 +60,13 @@ class Market:
 
 @dataclass(frozen=True)
 class Prices:
-    """What trading costs, per coin.
+    """What trading costs, per coin: the same at every row (one row of rates, or a vector), or row by row.
 
     Attributes:
-        linear_rate: (N,) fee and half-spread, fraction of notional.
-        closing_rate: (N,) the same for a forced close.
-        impact_rate: (N,) k of the impact cost k * notional**1.5, USD**-0.5.
+        linear_rate: (1, N) or (T, N) fee and half-spread, fraction of notional.
+        closing_rate: the same for a forced close.
+        impact_rate: k of the impact cost k * notional**1.5, USD**-0.5. A rate may be NaN (unknown) in rows in which
+            its coin is neither held nor traded.
         min_order_usd: smaller changes are left undone unless they close a position.
     """
 
@@ -73,6 +74,14 @@ class Prices:
     closing_rate: FloatArray
     impact_rate: FloatArray
     min_order_usd: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("linear_rate", "closing_rate", "impact_rate"):
+            object.__setattr__(self, name, np.ascontiguousarray(np.atleast_2d(getattr(self, name))))
+
+    def at(self, row: int) -> tuple[FloatArray, FloatArray]:
+        """Linear and impact rates in force at a row, each (N,)."""
+        return _in_force(self.linear_rate, row), _in_force(self.impact_rate, row)
 
 
 @dataclass(frozen=True)
@@ -119,15 +128,15 @@ class Book:
         A coin whose target equals its units bit for bit is not traded. Costs are booked in the row after.
         """
         target_usd = (target_units * self._market.mark[row])[None, :]
-        prices = self._prices
+        linear, impact_rate = self._prices.at(row)
         notional, fee, impact = _trade(
             self._units,
             self._cash,
             target_usd,
             self._market.price[row],
-            prices.linear_rate,
-            prices.impact_rate,
-            prices.min_order_usd,
+            linear,
+            impact_rate,
+            self._prices.min_order_usd,
         )
         self.pnl[row + 1, FEES] -= fee.sum()
         self.pnl[row + 1, IMPACT] -= impact.sum()
@@ -157,6 +166,12 @@ class Book:
                 self.counts,
             )
         )
+
+
+@njit(cache=True, nogil=True)
+def _in_force(rates: FloatArray, row: int) -> FloatArray:
+    """The rates of a row, of a table that may have one row for all."""
+    return rates[min(row, len(rates) - 1)]
 
 
 @njit(cache=True, nogil=True)
@@ -194,7 +209,8 @@ def _carry(
             for i in range(coins):
                 if units[0, i] != 0.0 and silent[row, i] >= delist_after_bars:
                     price[i] = mark[row, i]
-            notional, fee, impact = _trade(units, cash, target, price, closing_rate, impact_rate, 0.0)
+            linear, steep = _in_force(closing_rate, row), _in_force(impact_rate, row)
+            notional, fee, impact = _trade(units, cash, target, price, linear, steep, 0.0)
             pnl[row, FEES] -= fee.sum()
             pnl[row, IMPACT] -= impact.sum()
             closed_usd[row] += np.abs(notional).sum()
@@ -281,7 +297,8 @@ def _simulate(
         for i in range(coins):
             held = units[0, i] * mark[row, i]
             target[0, i] = held if np.isnan(weights[k, i]) else weights[k, i] * equity[row]
-        notional, fee, impact = _trade(units, cash, target, price[row], linear_rate, impact_rate, min_order_usd)
+        linear, steep = _in_force(linear_rate, row), _in_force(impact_rate, row)
+        notional, fee, impact = _trade(units, cash, target, price[row], linear, steep, min_order_usd)
         pnl[row + 1, FEES] -= fee.sum()
         pnl[row + 1, IMPACT] -= impact.sum()
         for i in range(coins):

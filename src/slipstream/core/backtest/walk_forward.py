@@ -21,6 +21,7 @@ import numpy as np
 
 from slipstream.core.backtest.config import BacktestConfig, BacktestInputError, moment_ms
 from slipstream.core.backtest.inputs import Inputs, read_inputs
+from slipstream.core.backtest.liquidity_costs import LiquidityCosts
 from slipstream.core.backtest.result import BacktestResult, Counts
 from slipstream.core.panel import BoolArray, FloatArray, IntArray, utc
 from slipstream.core.portfolio.costs import MIN_ORDER_USD, TAKER_FEE_BPS, CostError, TransactionCostModel
@@ -28,6 +29,8 @@ from slipstream.core.portfolio.covariance import FactorCovariance
 
 if TYPE_CHECKING:
     from slipstream.core.backtest.one_book import Book, Market, Prices
+
+CostModel = TransactionCostModel | LiquidityCosts
 
 
 def run_backtest(
@@ -38,7 +41,7 @@ def run_backtest(
     S: Any,
     realized_returns: Any,
     realized_funding: Any,
-    cost_model: TransactionCostModel | None = None,
+    cost_model: TransactionCostModel | LiquidityCosts | None = None,
     vol_scale: Any = None,
     *,
     prices: Any = None,
@@ -61,7 +64,9 @@ def run_backtest(
         realized_returns: row t is the return of the bar that ends at t. NaN: the position is frozen.
         realized_funding: row t is the sum of the rates settled in that bar, fraction of notional, paid by longs when
             positive. NaN counts 0; where a settlement was due, by the coin's own past stamps, it is counted, too.
-        cost_model: what trading costs; None takes ``TransactionCostModel.create_default`` with a warning.
+        cost_model: what trading costs: a ``TransactionCostModel``, the same at every row; or ``LiquidityCosts``, as
+            known at each row (a delayed fill pays the costs of its own row). Either way impact grows with the equity
+            of the moment. None takes ``TransactionCostModel.create_default`` with a warning.
         vol_scale: volatilities by which alphas in units of sigma are multiplied: a table, or ``{"price": table,
             "funding": table}``.
         prices: USD, needed with ``sz_decimals`` for whole lots; NaN: the coin is not traded.
@@ -100,10 +105,10 @@ def _span(config: BacktestConfig, inputs: Inputs) -> tuple[int, int]:
     return first, last
 
 
-def _require_lots(inputs: Inputs, model: TransactionCostModel | None) -> None:
+def _require_lots(inputs: Inputs, model: CostModel | None) -> None:
     if (inputs.prices is None) != (inputs.lot_decimals is None):
         raise BacktestInputError("whole lots need prices and sz_decimals together, or neither")
-    if inputs.prices is None and model is not None and not (model.min_trade_size > 0.0).all():
+    if inputs.prices is None and model is not None and not np.all(np.asarray(model.min_trade_size) > 0.0):
         asset = inputs.grid.assets[int(np.argmin(model.min_trade_size))]
         raise BacktestInputError(
             f"whole lots of {asset} have no size: give prices and sz_decimals, or a min_trade_size above 0"
@@ -124,7 +129,9 @@ def _require_forecasts(inputs: Inputs, rows: IntArray, last: int) -> None:
         )
 
 
-def _cost_model(config: BacktestConfig, model: TransactionCostModel | None, n: int) -> TransactionCostModel:
+def _cost_model(config: BacktestConfig, model: CostModel | None, n: int) -> CostModel:
+    if isinstance(model, LiquidityCosts):
+        return model
     if model is not None:
         if len(model.fee_rate) != n:
             raise CostError(f"the cost model is for {len(model.fee_rate)} assets and the tables have {n}")
@@ -139,26 +146,22 @@ def _cost_model(config: BacktestConfig, model: TransactionCostModel | None, n: i
 class _Run:
     """The mutable state of one backtest."""
 
-    def __init__(
-        self, config: BacktestConfig, inputs: Inputs, model: TransactionCostModel, first: int, last: int
-    ) -> None:
+    def __init__(self, config: BacktestConfig, inputs: Inputs, model: CostModel, first: int, last: int) -> None:
         from slipstream.core.backtest.one_book import Book, Market
         from slipstream.core.portfolio.optimizer import compile_solver
 
         # One solver from the first decision to the last: the array twin that stands in while the compiled one loads
         # agrees to many digits, but not bit for bit, and a run must not depend on what ran before it.
         compile_solver()
-        self.config, self.inputs, self.model = config, inputs, model
+        self.config, self.inputs, self.prices = config, inputs, _prices(config, model, inputs)
         self.first, self.last = first, last
         self.rows = np.arange(first, last, inputs.bars_per_period)
         _require_forecasts(inputs, self.rows, last)
         self.delay = round(config.fill_delay_hours / inputs.bar_hours)
         self.market: Market = Market.of_returns(inputs.returns[: last + 1], inputs.funding[: last + 1])
-        self.book: Book = Book(
-            self.market, _prices(config, model), config.initial_capital, first, config.delist_after_bars
-        )
-        self.free = np.zeros(len(model.fee_rate))
+        self.book: Book = Book(self.market, self.prices, config.initial_capital, first, config.delist_after_bars)
         coins = self.market.coins
+        self.lot_usd = np.broadcast_to(np.asarray(model.min_trade_size, dtype=np.float64), coins)
         self.weights = np.zeros((len(self.rows), coins))
         self.notional = np.zeros((len(self.rows), coins))
         self.failed = self.lots_missed = 0
@@ -215,7 +218,9 @@ class _Run:
 
         config, inputs = self.config, self.inputs
         tradable = ~np.isnan(self.market.price[row])
-        active = tradable & inputs.forecast_at(row) & inputs.covariance.known(row)
+        fee, impact_rate = self.prices.at(row)
+        priced = np.isfinite(fee) & np.isfinite(impact_rate)
+        active = tradable & priced & inputs.forecast_at(row) & inputs.covariance.known(row)
         lots = self._lot_usd(row) if config.use_discrete_lots else None
         if lots is not None:
             active &= np.isfinite(lots)
@@ -229,16 +234,13 @@ class _Run:
         exposures = np.ascontiguousarray(inputs.beta[row, which])
         unseen = float(np.abs(held[frozen & ~pinned]).sum())
         gross = max(config.leverage - unseen, float(np.abs(held[pinned]).sum()))
-        fee, impact = self.free, self.free
-        if config.use_costs:
-            fee, impact = self.model.fee_rate, self.model.impact_at(equity)
         wanted, info = optimize_portfolio_with_costs(
             np.where(pinned, 0.0, inputs.alpha[row])[which],
             exposures,
             S,
             held[which],
             np.where(pinned, np.inf, fee)[which],
-            impact[which],
+            impact_rate[which] * np.sqrt(equity),
             gross,
             risk_aversion=config.risk_aversion,
             max_weight=config.max_weight,
@@ -256,7 +258,7 @@ class _Run:
         """USD value of one lot of each coin at ``row``; NaN where its price is unknown."""
         inputs = self.inputs
         if inputs.prices is None or inputs.lot_decimals is None:
-            return self.model.min_trade_size
+            return self.lot_usd
         price = np.where(inputs.prices[row] > 0.0, inputs.prices[row], np.nan)
         return np.asarray(10.0 ** (-inputs.lot_decimals.astype(np.float64)) * price)
 
@@ -300,13 +302,15 @@ class _Run:
         return np.where(same, held, rounded)
 
 
-def _prices(config: BacktestConfig, model: TransactionCostModel) -> Prices:
+def _prices(config: BacktestConfig, model: CostModel, inputs: Inputs) -> Prices:
     from slipstream.core.backtest.one_book import Prices
 
     least = MIN_ORDER_USD if config.use_discrete_lots else 0.0
     if not config.use_costs:
-        free = np.zeros(len(model.fee_rate))
+        free = np.zeros(len(inputs.grid.assets))
         return Prices(free, free, free, least)
+    if isinstance(model, LiquidityCosts):
+        return model.prices(inputs.grid, least)
     return Prices(
         linear_rate=model.fee_rate,
         closing_rate=np.maximum(model.fee_rate, TAKER_FEE_BPS * 1e-4),

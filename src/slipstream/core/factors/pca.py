@@ -12,85 +12,51 @@ Source: Avellaneda and Lee (2010), Statistical arbitrage in the US equities mark
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from slipstream.core.factors.pca_spec import HistoryTooShort, PCASpec, WeightMethod
+from slipstream.core.factors.pca_window import (
+    FEW_COINS,
+    GAPS,
+    NO_DIRECTION,
+    NO_VARIANCE,
+    NO_VOLUME,
+    OK,
+    WEIGHT_DOLLAR,
+    WEIGHT_LOG,
+    WEIGHT_NONE,
+    WEIGHT_SQRT,
+    condition_numbers,
+    rolling_components,
+)
 from slipstream.core.frames import FrameError, bar_ms, cells, index_ms
 from slipstream.core.panel import HOUR_MS, FloatArray, IntArray, View, utc
-from slipstream.errors import SlipstreamError, UsageError
+from slipstream.errors import UsageError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-WeightMethod = Literal["none", "sqrt", "log", "dollar", "sqrt_dollar"]
-"""A window's mean USD volume v as a weight: 1, sqrt v, ln(1 + v), v. The name sqrt_dollar is kept for sqrt."""
 REFERENCE_COIN = "BTC"
 """Components 2 and 3 point, at first, the way this coin moves."""
-MAX_AGE_BARS = 2
-_WEIGHTING = {"none": 0, "sqrt": 1, "log": 2, "dollar": 3, "sqrt_dollar": 1}
-_BLANK = {
-    1: "too few coins",
-    2: "no coin with a volume",
-    3: "no variance",
-    4: "no common direction",
-    5: "too many gaps",
+_WEIGHTING = {
+    "none": WEIGHT_NONE,
+    "sqrt": WEIGHT_SQRT,
+    "log": WEIGHT_LOG,
+    "dollar": WEIGHT_DOLLAR,
+    "sqrt_dollar": WEIGHT_SQRT,
 }
-
-
-class HistoryTooShort(SlipstreamError):
-    """The history does not fill one window of K bars of H hours."""
-
-
-@dataclass(frozen=True)
-class PCASpec:
-    """How a factor is estimated.
-
-    Attributes:
-        K: bars per window, at least 3.
-        H_hours: hours per bar.
-        weight_method: see :data:`WeightMethod`.
-        min_assets: coins a window needs, at least 2.
-        min_periods: returns a coin needs in a window, 2 to K; None: 80 % of K, rounded up.
-        n_components: 1 to 3.
-    """
-
-    K: int = 30
-    H_hours: int = 8
-    weight_method: WeightMethod = "sqrt"
-    min_assets: int = 10
-    min_periods: int | None = None
-    n_components: int = 1
-
-    def __post_init__(self) -> None:
-        if self.weight_method not in get_args(WeightMethod):
-            methods = ", ".join(get_args(WeightMethod))
-            raise UsageError(f"weight method {self.weight_method!r} is unknown; choose one of {methods}")
-        bounds = {
-            "K": (self.K, 3, None),
-            "H_hours": (self.H_hours, 1, None),
-            "min_assets": (self.min_assets, 2, None),
-            "min_periods": (self.least_periods, 2, self.K),
-            "n_components": (self.n_components, 1, 3),
-        }
-        for name, (value, low, high) in bounds.items():
-            if value < low or (high is not None and value > high):
-                span = f"at least {low}" if high is None else f"{low} to {high}"
-                raise UsageError(f"PCA factor: {name} is {value}; it must be {span}")
-
-    @property
-    def least_periods(self) -> int:
-        """Returns a coin needs in a window."""
-        return math.ceil(0.8 * self.K) if self.min_periods is None else self.min_periods
-
-    @property
-    def max_age_ms(self) -> int:
-        """How old a row may be when it is used."""
-        return MAX_AGE_BARS * self.H_hours * HOUR_MS
+_BLANK = {
+    FEW_COINS: "too few coins",
+    NO_VOLUME: "no coin with a volume",
+    NO_VARIANCE: "no variance",
+    NO_DIRECTION: "no common direction",
+    GAPS: "too many gaps",
+}
 
 
 @dataclass(frozen=True)
@@ -126,8 +92,6 @@ class PCAWindows:
 
         Computed when first asked for: it costs more than the factor.
         """
-        from slipstream.core.factors.pca_window import condition_numbers
-
         spec = self.spec
         found = condition_numbers(
             self.bar_return,
@@ -213,7 +177,7 @@ def rolling_pca(
     step = bar_ms(times, "returns")
     grid = np.arange(times[0], times[-1] + step, step)
     dense = _on_grid(cells(returns, "returns"), times, grid)
-    volume = _volume_beside(volume_usd, returns, grid) if _WEIGHTING[weight_method] else np.full_like(dense, np.nan)
+    volume = _volume_beside(volume_usd, returns, grid) if weight_method != "none" else np.full_like(dense, np.nan)
     coins = tuple(str(coin) for coin in returns.columns)
     found = pca_windows(dense, volume, grid, step // HOUR_MS, coins, spec)
     index = pd.DatetimeIndex(pd.to_datetime(found.known_at_ms, unit="ms", utc=True), name="known_at")
@@ -248,8 +212,6 @@ def pca_windows(
         UsageError: H is no multiple of the base bar, or the bars do not lie on the epoch grid of theirs.
         HistoryTooShort: less than K bars of H hours.
     """
-    from slipstream.core.factors.pca_window import OK, rolling_components
-
     first, per_bar, bars = _whole_bars(known_at_ms, bar_hours, spec)
     if bars < spec.K:
         raise HistoryTooShort(

@@ -22,20 +22,18 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from slipstream.core.factors.factor_slopes import LEAST_SHARE as LEAST_SHARE  # read here by targets, too
+from slipstream.core.factors.factor_slopes import agreed_slopes, slopes
 from slipstream.core.factors.spectrum import SMALLEST, leading_eigenpair
-from slipstream.core.panel import BoolArray, FloatArray, IntArray
+from slipstream.core.panel import FloatArray, IntArray
 
 OK, FEW_COINS, NO_VOLUME, NO_VARIANCE, NO_DIRECTION, GAPS = range(6)
 """What became of a window: its row is NaN unless it is ``OK``."""
 
 WEIGHT_NONE, WEIGHT_SQRT, WEIGHT_LOG, WEIGHT_DOLLAR = range(4)
 
-LEAST_SHARE = 0.6
-"""Of ``sum c_i beta_i``, what must be there for a row to have a factor."""
 _STILL = 1e-24
 """Variance below this share of the squared mean is the rounding of returns that never change."""
-_AGREEMENT = 1e-13
-_AGREEMENT_STEPS = 100
 
 
 @njit(cache=True, nogil=True)
@@ -57,7 +55,7 @@ def rolling_components(
         window: bars per window, K.
         weighting: one of the ``WEIGHT_`` codes.
         min_coins: coins a window needs.
-        min_periods: returns a coin needs in the window.
+        min_periods: returns a coin needs in the window, at least 3.
         components: how many, C.
         reference: column whose correlation with components 2 and 3 is positive at first; -1 where there is none, and
             then the coin with the largest weight in that window.
@@ -130,7 +128,7 @@ def _sampled(
     returns: FloatArray, volume_usd: FloatArray, weighting: int, min_coins: int, min_periods: int
 ) -> tuple[int, IntArray, FloatArray, FloatArray]:
     """Outcome so far of a window, its coins, their weights and their returns (K, n)."""
-    chosen = np.flatnonzero(_count(returns) >= max(min_periods, 2))
+    chosen = np.flatnonzero(_count(returns) >= min_periods)
     sample = _columns(returns, chosen)
     if len(chosen) < min_coins:
         return FEW_COINS, chosen, np.empty(0), sample
@@ -274,10 +272,10 @@ def _fill_row(
     for j in range(len(vectors)):
         portfolio = root * vectors[j]
         if whole:
-            slope = _slopes(portfolio, raw, centred)
+            slope = slopes(portfolio, raw, centred)
         else:
             guess = vectors[j] / root * np.sqrt(len(sample) / count)
-            slope = _agreed_slopes(guess, portfolio, raw, centred, ~np.isnan(sample), min_periods)
+            slope = agreed_slopes(guess, portfolio, raw, centred, ~np.isnan(sample), min_periods)
         if len(slope) == 0:
             if j == 0:
                 return GAPS
@@ -312,67 +310,3 @@ def _sign(
         if chosen[k] == reference:
             return float(slope[k])
     return float(slope[np.argmax(q)])
-
-
-@njit(cache=True, nogil=True)
-def _slopes(portfolio: FloatArray, raw: FloatArray, centred: FloatArray) -> FloatArray:
-    """Slopes of every coin's return on the portfolio's, shape (n,), where no return is missing; none if it is still."""
-    factor = np.dot(raw, portfolio)
-    factor -= factor.mean()
-    spread = np.dot(factor, factor)
-    if not spread > 0.0:
-        return np.empty(0)
-    return np.asarray(np.dot(factor, centred) / spread)
-
-
-@njit(cache=True, nogil=True)
-def _agreed_slopes(
-    slope: FloatArray,
-    portfolio: FloatArray,
-    raw: FloatArray,
-    centred: FloatArray,
-    present: BoolArray,
-    min_periods: int,
-) -> FloatArray:
-    """Slopes on the factor that those very slopes fill the gaps of, shape (n,), from a first guess up to scale.
-
-    None at all if fewer than ``min_periods`` rows have a factor, a coin has no slope, or no agreement is reached.
-    """
-    bars, size = raw.shape
-    mask = np.where(present, 1.0, 0.0)
-    held_return = np.dot(raw, portfolio)
-    factor = np.empty(bars)
-    for _ in range(_AGREEMENT_STEPS):
-        exposure = portfolio * slope
-        share = np.dot(mask, exposure) / exposure.sum()
-        rows, level = 0, 0.0
-        for t in range(bars):
-            factor[t] = held_return[t] / share[t] if share[t] >= LEAST_SHARE else np.nan
-            if not np.isnan(factor[t]):
-                rows += 1
-                level += factor[t]
-        if rows < max(min_periods, 3):
-            return np.empty(0)
-        level /= rows
-        n, sf, sff = np.zeros(size), np.zeros(size), np.zeros(size)
-        sr, srf = np.zeros(size), np.zeros(size)
-        for t in range(bars):
-            f = factor[t] - level
-            if np.isnan(f):
-                continue
-            for k in range(size):
-                n[k] += mask[t, k]
-                sf[k] += mask[t, k] * f
-                sff[k] += mask[t, k] * f * f
-                sr[k] += centred[t, k]
-                srf[k] += centred[t, k] * f
-        known = np.maximum(n, 1.0)
-        spread = sff - sf * sf / known
-        if n.min() < 3.0 or not spread.min() > 0.0:
-            return np.empty(0)
-        fitted = (srf - sr * sf / known) / spread
-        settled = np.abs(fitted - slope).max() <= _AGREEMENT * np.abs(fitted).max()
-        slope = fitted
-        if settled:
-            return slope
-    return np.empty(0)

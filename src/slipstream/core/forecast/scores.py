@@ -9,7 +9,7 @@ joined by timestamp and coin.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numba import njit
@@ -25,12 +25,20 @@ LEAST_COINS = 10
 
 @dataclass(frozen=True)
 class R2:
-    """A share of variance explained out of sample, with a bootstrap interval (forecasts fixed, timestamps redrawn)."""
+    """A share of variance explained out of sample, with a bootstrap interval (forecasts fixed, timestamps redrawn).
+
+    Attributes:
+        value: R2.
+        low, high: ends of its interval; NaN without draws.
+        observations: rows scored.
+        draws: shape (D,), the R2 of every draw; empty without draws. Horizons scored on the same draws are paired.
+    """
 
     value: float
     low: float
     high: float
     observations: int
+    draws: FloatArray = field(default_factory=lambda: np.empty(0), repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -91,8 +99,9 @@ def _r2(actual: FloatArray, forecast: FloatArray, joint: BoolArray, draws: Block
     value = float(_share(sums.sum(axis=0)))
     if draws is None:
         return R2(value, float("nan"), float("nan"), n)
-    low, high = np.quantile(_share(draws.totals(sums)), (0.5 - level / 2.0, 0.5 + level / 2.0))
-    return R2(value, float(low), float(high), n)
+    drawn = _share(draws.totals(sums))
+    low, high = np.quantile(drawn, (0.5 - level / 2.0, 0.5 + level / 2.0))
+    return R2(value, float(low), float(high), n, drawn)
 
 
 def _share(sums: FloatArray) -> FloatArray:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numba import njit
 
-from slipstream.core.factors.pca_window import LEAST_SHARE
+from slipstream.core.factors.factor_slopes import LEAST_SHARE
 from slipstream.core.forecast.errors import ForecastError
 from slipstream.core.panel import FloatArray
 from slipstream.core.signals.funding import BASE_RATE_PER_HOUR

@@ -232,14 +232,14 @@ def _block(
 
 
 def _log_notes(result: WalkForward, horizon_hours: int, how: WalkForwardSettings) -> None:
-    for block in result.blocks:
-        rows = f"H = {horizon_hours} h, rows {block.test[0]} to {block.test[1]}"
-        if block.why_not:
-            _LOG.warning("%s: not scored: %s", rows, block.why_not)
-        elif block.choice is not None and block.choice.at_edge:
-            _LOG.info("%s: penalty %g lies at the edge of the grid", rows, block.choice.penalty)
+    """At most one line per kind of note: whoever retrains every week reads them all."""
+    name, blocks = f"H = {horizon_hours} h", len(result.blocks)
+    unscored = [block for block in result.blocks if block.why_not]
+    if unscored:
+        _LOG.warning("%s: %d of %d blocks not scored: %s", name, len(unscored), blocks, unscored[-1].why_not)
     short = sum(block.short for block in result.scored)
     if short:
-        _LOG.warning(
-            "H = %d h: %d blocks were trained on less than %g days", horizon_hours, short, how.short_train_days
-        )
+        _LOG.warning("%s: %d of %d blocks trained on less than %g days", name, short, blocks, how.short_train_days)
+    edges = sorted({block.choice.penalty for block in result.blocks if block.choice and block.choice.at_edge})
+    if edges:
+        _LOG.info("%s: penalties %s lie at the edge of the grid", name, ", ".join(f"{penalty:g}" for penalty in edges))

@@ -14,9 +14,7 @@ LIQUIDITY_WINDOW_HOURS = 720
 
 def average_daily_volume_usd(view: View, *, window_hours: int = LIQUIDITY_WINDOW_HOURS) -> FloatArray:
     """Average USD volume per day over the trailing window, shape (rows, N); bars without volume count 0."""
-    window = max(1, window_hours // view.bar_hours)
-    volume = np.where(np.isnan(view.volume_usd), 0.0, view.volume_usd)
-    return trailing_mean(volume, window) * (24.0 / view.bar_hours)
+    return average_daily_volume_of(view.volume_usd, view.bar_hours, window_hours)
 
 
 def daily_volatility(view: View, *, window_hours: int = LIQUIDITY_WINDOW_HOURS) -> FloatArray:
@@ -24,9 +22,20 @@ def daily_volatility(view: View, *, window_hours: int = LIQUIDITY_WINDOW_HOURS) 
 
     NaN until a tenth of the window is there.
     """
-    window = max(2, window_hours // view.bar_hours)
-    sigma = rolling_std(view.log_return, window, max(2, window // 10))
-    return np.asarray(sigma * np.sqrt(24.0 / view.bar_hours))
+    return daily_volatility_of(view.log_return, view.bar_hours, window_hours)
+
+
+def average_daily_volume_of(volume_usd: FloatArray, bar_hours: float, window_hours: float) -> FloatArray:
+    """:func:`average_daily_volume_usd` of a bare array of bars, shape (T, N)."""
+    window = max(1, int(window_hours // bar_hours))
+    return trailing_mean(np.where(np.isnan(volume_usd), 0.0, volume_usd), window) * (24.0 / bar_hours)
+
+
+def daily_volatility_of(log_return: FloatArray, bar_hours: float, window_hours: float) -> FloatArray:
+    """:func:`daily_volatility` of a bare array of log returns per bar, shape (T, N)."""
+    window = max(2, int(window_hours // bar_hours))
+    sigma = rolling_std(log_return, window, max(2, window // 10))
+    return np.asarray(sigma * np.sqrt(24.0 / bar_hours))
 
 
 def annual_volatility(view: View, *, span_hours: float) -> FloatArray:

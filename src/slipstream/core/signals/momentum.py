@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from slipstream.core.factors.pca import PCASpec
+from slipstream.core.factors.pca_spec import PCASpec
 from slipstream.core.frames import cells
 from slipstream.core.panel import FloatArray, View
 from slipstream.core.signals.ewm import ewm_mean, ewm_std

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numba import njit
 
-from slipstream.core.factors.pca import MAX_AGE_BARS, PCASpec, as_of_rows, pca_exposures
-from slipstream.core.factors.pca_window import LEAST_SHARE
+from slipstream.core.factors.factor_slopes import LEAST_SHARE
+from slipstream.core.factors.pca import as_of_rows, pca_exposures
+from slipstream.core.factors.pca_spec import MAX_AGE_BARS, PCASpec
 from slipstream.core.frames import FrameError, bar_ms, cells, index_ms
 from slipstream.core.panel import FloatArray, IntArray, View
 
