@@ -120,6 +120,12 @@ def test_alphas_in_units_of_sigma_are_multiplied_by_it(market: Any) -> None:
     np.testing.assert_array_equal(by_both.equity_usd, scaled.equity_usd)
 
 
+def test_plain_lists_are_read_like_arrays(market: Any) -> None:
+    prices, lots = np.full_like(market.alpha, 20.0), market.but(use_discrete_lots=True)
+    listed = lots.but(beta=market.beta.tolist()).run(prices=prices, sz_decimals=[1] * 6)
+    np.testing.assert_array_equal(listed.equity_usd, lots.run(prices=prices, sz_decimals=np.full(6, 1)).equity_usd)
+
+
 def test_alpha_is_the_price_forecast_minus_the_funding_forecast(market: Any) -> None:
     split = run_backtest(
         market.config,

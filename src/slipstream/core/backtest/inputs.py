@@ -154,7 +154,7 @@ def _simple_returns(grid: Grid, table: Table, kind: str) -> FloatArray:
 def _constant_exposures(grid: Grid, beta: Any) -> FloatArray:
     """Exposures that do not change, or bare arrays over time, as a (T, N, K) view."""
     rows, coins = len(grid.time_ms), len(grid.assets)
-    values = per_asset("beta", beta, grid) if hasattr(beta, "index") else np.asarray(beta, dtype=np.float64)
+    values = per_asset("beta", beta, grid) if hasattr(beta, "items") else np.asarray(beta, dtype=np.float64)
     if values.shape == (rows, coins):
         values = values[:, :, None]
     elif values.ndim in (1, 2) and len(values) == coins:
@@ -169,7 +169,7 @@ def _constant_exposures(grid: Grid, beta: Any) -> FloatArray:
 
 def per_asset(name: str, values: Any, grid: Grid) -> FloatArray:
     """One number per asset from a mapping, a pandas series (both by label) or an array in asset order, shape (N,)."""
-    if isinstance(values, Mapping) or hasattr(values, "index"):
+    if hasattr(values, "items"):
         by_label = dict(values.items())
         absent = [asset for asset in grid.assets if asset not in by_label]
         if absent:

@@ -1,4 +1,4 @@
-"""Costs that change with liquidity: each row's fee, volatility and volume instead of one coefficient for a whole history.
+"""Costs that change with liquidity: fee, volatility and volume of each row instead of one coefficient for all.
 
 Trading a notional q costs q * kappa * sigma * sqrt(q / ADV) in market impact, so with the traded weight |d| = q / C at
 equity C the coefficient of |d|**1.5 is lambda = kappa * sigma * sqrt(C / ADV). A backtest sets it anew at every

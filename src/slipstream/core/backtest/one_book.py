@@ -81,7 +81,8 @@ class Prices:
 
     def at(self, row: int) -> tuple[FloatArray, FloatArray]:
         """Linear and impact rates in force at a row, each (N,)."""
-        return _in_force(self.linear_rate, row), _in_force(self.impact_rate, row)
+        linear, impact = self.linear_rate, self.impact_rate
+        return linear[min(row, len(linear) - 1)], impact[min(row, len(impact) - 1)]
 
 
 @dataclass(frozen=True)
@@ -169,12 +170,6 @@ class Book:
 
 
 @njit(cache=True, nogil=True)
-def _in_force(rates: FloatArray, row: int) -> FloatArray:
-    """The rates of a row, of a table that may have one row for all."""
-    return rates[min(row, len(rates) - 1)]
-
-
-@njit(cache=True, nogil=True)
 def _carry(
     units: FloatArray,
     cash: FloatArray,
@@ -209,7 +204,7 @@ def _carry(
             for i in range(coins):
                 if units[0, i] != 0.0 and silent[row, i] >= delist_after_bars:
                     price[i] = mark[row, i]
-            linear, steep = _in_force(closing_rate, row), _in_force(impact_rate, row)
+            linear, steep = closing_rate[min(row, len(closing_rate) - 1)], impact_rate[min(row, len(impact_rate) - 1)]
             notional, fee, impact = _trade(units, cash, target, price, linear, steep, 0.0)
             pnl[row, FEES] -= fee.sum()
             pnl[row, IMPACT] -= impact.sum()
@@ -297,7 +292,7 @@ def _simulate(
         for i in range(coins):
             held = units[0, i] * mark[row, i]
             target[0, i] = held if np.isnan(weights[k, i]) else weights[k, i] * equity[row]
-        linear, steep = _in_force(linear_rate, row), _in_force(impact_rate, row)
+        linear, steep = linear_rate[min(row, len(linear_rate) - 1)], impact_rate[min(row, len(impact_rate) - 1)]
         notional, fee, impact = _trade(units, cash, target, price[row], linear, steep, min_order_usd)
         pnl[row + 1, FEES] -= fee.sum()
         pnl[row + 1, IMPACT] -= impact.sum()

@@ -6,7 +6,7 @@ decision; the bar that ended at the decision is history.
 
 A coin whose last return is missing is frozen: it can be neither bought nor sold, and the optimiser hedges the others
 around it (where its exposure or variance is unknown, too, it only takes its share of the gross). A coin that can be
-traded but has no forecast goes to zero.
+traded but has no forecast goes to zero; one whose costs have never been known is not traded at all.
 
 Source: Boyd et al. (2017), single-period optimisation with the accounting of section 2; the costs of
 :mod:`slipstream.core.portfolio.costs`.

@@ -440,6 +440,29 @@ def scales(
 
 
 @compiled
+def joint_terms(
+    alpha: FloatArray, B: FloatArray, F: FloatArray, D: FloatArray, gamma: float
+) -> tuple[FloatArray, FloatArray, FloatArray, float]:
+    """What the dual works with: A = (sqrt(gamma) F, Q), gamma D, alpha off the span of B, and the largest |alpha|."""
+    n, K = F.shape
+    Q = orthonormal(B)
+    k = K + Q.shape[1]
+    A, weight, price = np.empty((n, k)), np.empty(n), alpha.copy()
+    steepest, left = 0.0, 0.0
+    # What alpha has in the span of B earns nothing on neutral weights; left in, it would only blur the rest.
+    remove(Q, k - K, price)
+    remove(Q, k - K, price)
+    for i in range(n):
+        weight[i] = gamma * D[i]
+        for j in range(k):
+            A[i, j] = np.sqrt(gamma) * F[i, j] if j < K else Q[i, j - K]
+        steepest, left = max(steepest, abs(alpha[i])), max(left, abs(price[i]))
+    if left <= SPAN * steepest:
+        price[:] = 0.0
+    return A, weight, price, steepest
+
+
+@compiled
 def solve(
     alpha: FloatArray,
     B: FloatArray,
@@ -470,21 +493,9 @@ def solve(
         w; the multipliers (u, nu, mu), nu on the orthonormal basis of B; the cost of w; the dual bound; the scale a gap
         is relative to; Newton steps taken.
     """
+    A, weight, price, steepest = joint_terms(alpha, B, F, D, gamma)
     n, K = F.shape
-    Q = orthonormal(B)
-    k = K + Q.shape[1]
-    A, weight, price = np.empty((n, k)), np.empty(n), alpha.copy()
-    steepest, left = 0.0, 0.0
-    # What alpha has in the span of B earns nothing on neutral weights; left in, it would only blur the rest.
-    remove(Q, k - K, price)
-    remove(Q, k - K, price)
-    for i in range(n):
-        weight[i] = gamma * D[i]
-        for j in range(k):
-            A[i, j] = np.sqrt(gamma) * F[i, j] if j < K else Q[i, j - K]
-        steepest, left = max(steepest, abs(alpha[i])), max(left, abs(price[i]))
-    if left <= SPAN * steepest:
-        price[:] = 0.0
+    k = A.shape[1]
     size, rho, last, resolution = scales(price, steepest, A, K, weight, costs, box, L)
     proximal, tiny = False, NEGLIGIBLE * resolution
     extra, firm, pulled = np.zeros(n), weight.copy(), price.copy()
