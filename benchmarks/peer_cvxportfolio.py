@@ -26,6 +26,7 @@ from slipstream.portfolio import (
     BacktestResult,
     FactorCovariance,
     TransactionCostModel,
+    optimize_portfolio_with_costs,
     run_backtest,
 )
 
@@ -93,6 +94,46 @@ def ours(recorded: Recorded) -> tuple[BacktestResult, float]:
     return result, perf_counter() - began
 
 
+@dataclass(frozen=True)
+class Traded:
+    """One run of the peer: P periods, N coins.
+
+    Attributes:
+        equity: (P + 1,) USD.
+        held, wanted: (P, N) weights before and after each period's trades.
+        seconds: of the run.
+    """
+
+    equity: np.ndarray
+    held: np.ndarray
+    wanted: np.ndarray
+    seconds: float
+
+
+def better_by(recorded: Recorded, traded: Traded) -> np.ndarray:
+    """By how much our plan is worth more than the peer's from the very same holdings, (P,), fractions of equity.
+
+    Worth is the objective both maximise: expected return less half the variance less costs. Both books are neutral and
+    within the leverage, so a difference is what the lesser plan misses of the optimum.
+    """
+    fee, model, gain = np.full(len(recorded.beta), FEE_RATE), recorded.costs(), np.empty(recorded.periods)
+    for t in range(recorded.periods):
+        held, impact = traded.held[t], model.impact_at(traded.equity[t])
+        mine, _ = optimize_portfolio_with_costs(
+            recorded.alpha[t], recorded.beta, recorded.covariance, held, fee, impact, 1.0
+        )
+        worth = [_worth(recorded, t, w, np.abs(w - held), impact) for w in (mine, traded.wanted[t])]
+        gain[t] = worth[0] - worth[1]
+    return gain
+
+
+def _worth(recorded: Recorded, t: int, w: np.ndarray, moved: np.ndarray, impact: np.ndarray) -> float:
+    """The objective of period ``t`` at weights ``w`` reached by moving ``moved``, fraction of equity."""
+    factors, own = recorded.covariance.exposures, recorded.covariance.idio_var
+    risk = np.square(factors.T @ w).sum() + own @ np.square(w)
+    return float(w @ recorded.alpha[t] - 0.5 * risk - FEE_RATE * moved.sum() - impact @ moved**1.5)
+
+
 class Peer:
     """cvxportfolio set up on the recorded arrays; building it is not timed."""
 
@@ -133,24 +174,27 @@ class Peer:
             ],
         )
 
-    def plan_and_trade(self, **solver_options: float) -> tuple[np.ndarray, float]:
-        """Its own single-period optimisation, by Clarabel: equity (P + 1,) and seconds."""
+    def plan_and_trade(self, **solver_options: float) -> Traded:
+        """Its own single-period optimisation, by Clarabel."""
         policy = self._cvx.SinglePeriodOptimization(
             self._objective, self._constraints, include_cash_return=False, solver="CLARABEL", **solver_options
         )
         return self._run(policy)
 
-    def trade(self, weights: np.ndarray) -> tuple[np.ndarray, float]:
-        """Its accounting alone, at weights (P, N) given: equity (P + 1,) and seconds."""
+    def trade(self, weights: np.ndarray) -> Traded:
+        """Its accounting alone, at weights (P, N) given."""
         given = self._frame(weights)
         given["cash"] = 1.0 - given.sum(axis=1)
         return self._run(self._cvx.FixedWeights(given))
 
-    def _run(self, policy: Any) -> tuple[np.ndarray, float]:
+    def _run(self, policy: Any) -> Traded:
         began = perf_counter()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             result = self._simulator.backtest(
                 policy, start_time=self._stamps[0], end_time=self._stamps[-1], initial_value=CAPITAL_USD
             )
-        return result.v.to_numpy(), perf_counter() - began
+        seconds, equity = perf_counter() - began, result.v.to_numpy()
+        before, traded = (frame[self._coins].to_numpy()[: len(equity) - 1] for frame in (result.h, result.u))
+        capital = equity[:-1, None]
+        return Traded(equity, before / capital, (before + traded) / capital, seconds)

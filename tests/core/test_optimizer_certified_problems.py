@@ -39,7 +39,8 @@ def cost(z, t, w) -> float:
 
 
 def check(z, t, w):
-    assert (cost(z, t, w) - z["p_star"][t]) / abs(z["p_star"][t]) <= 1e-10
+    miss = (cost(z, t, w) - z["p_star"][t]) / abs(z["p_star"][t])
+    assert miss <= 1e-10
     assert abs(w @ z["beta"]) <= 1e-10
     assert np.abs(w).sum() - z["L"] <= 1e-10
     assert ((z["lo"] <= w) & (w <= z["hi"])).all()
@@ -47,21 +48,25 @@ def check(z, t, w):
     for kink in (z["w0"][t], np.zeros(len(w)), z["lo"], z["hi"]):
         near = np.abs(w - kink) < 1e-9
         assert (w[near] == kink[near]).all(), "a weight a hair from a kink is dust"
+    return miss
 
 
 def test_all_recorded_optima_are_met_in_factor_form(recorded):
     S = FactorCovariance(recorded["B"], recorded["D"])
+    misses = []
     for t in range(40):
         answer = solve(programme(recorded, t, S))
         assert answer.certified
         assert answer.solver == "newton"
         assert answer.gap <= 1e-12
-        check(recorded, t, answer.w)
+        misses.append(check(recorded, t, answer.w))
+    print(f"{len(recorded['beta'])} coins, 40 rebalances: worst relative sub-optimality {max(misses):.1e}")
 
 
-def test_recorded_optima_are_met_from_a_dense_covariance(recorded):
+@pytest.mark.parametrize("every", [14, pytest.param(1, marks=pytest.mark.full)])
+def test_recorded_optima_are_met_from_a_dense_covariance(recorded, every):
     S = FactorCovariance(recorded["B"], recorded["D"]).dense()
-    for t in range(0, 40, 14):
+    for t in range(0, 40, every):
         answer = solve(programme(recorded, t, S))
         assert answer.certified
         assert answer.solver == "newton"

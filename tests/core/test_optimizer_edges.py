@@ -318,6 +318,12 @@ def test_info_is_complete_and_its_figures_agree_with_their_definitions():
         ("neutral", NAN[:, None]),
         ("lo", np.array([0.0, 2.0, 0.0, 0.0])),
         ("hi", NAN),
+        ("gross_cap", float("nan")),
+        ("gross_cap", float("inf")),
+        ("gross_cap", -0.5),
+        ("risk_aversion", float("nan")),
+        ("risk_aversion", -1.0),
+        ("risk_aversion", 0.0),
     ],
 )
 def test_a_programme_built_by_hand_is_not_believed_either(name, value):

@@ -90,6 +90,7 @@ def check(seed: int) -> str:
     assert -1e-11 * size - 1e-15 <= above <= 1e-7 * size + 1e-12, (seed, traits, answer.solver, above)
     # Strongly convex: how much worse a book is says how far from the best it can be.
     bend = p.risk_aversion * float(np.linalg.eigvalsh(p.covariance)[0])
+    bend = bend if bend > 1e-12 else 0.0
     assert 0.5 * bend * np.sum((w - conic) ** 2) <= max(above, 0.0) + 1e-11 * size
     for kink in (p.held, p.upper, np.zeros(len(w))):
         near = (np.abs(w - kink) < 1e-11) & (kink <= p.upper)
@@ -105,6 +106,7 @@ def test_random_allocations_equal_the_conic_form_and_are_certified():
 @pytest.mark.full
 def test_thousands_of_random_allocations_equal_the_conic_form():
     by = [check(seed) for seed in range(4000)]
+    print(f"{len(by)} allocations certified: {by.count('newton')} by Newton, {by.count('conic')} by the fallback")
     assert by.count("newton") >= 3990
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from cyclopts import App
 
-research = App(name="research", help="Research: factors.", suppress_keyboard_interrupt=False)
+research = App(name="research", help="Research: factors, recorded runs.", suppress_keyboard_interrupt=False)
 research.command(
     "slipstream.cli.research_factors:factors", name="factors", help="Rolling market factor: betas and coefficients."
 )
+research.command("slipstream.cli.research_runs:runs", name="runs", help="Recorded runs, and how many trials they make.")

@@ -28,10 +28,10 @@ from typing import Literal
 import numpy as np
 
 from slipstream.core.panel import FloatArray
-from slipstream.core.portfolio import programme
 from slipstream.core.portfolio.covariance import FactorCovariance
 from slipstream.core.portfolio.dense_newton import as_factors
 from slipstream.core.portfolio.programme import GAP_CONIC, GAP_NEWTON, Programme
+from slipstream.core.portfolio.programme import solve as solve_programme
 
 _MATCHED = 1e-13
 """Relative distance of sqrt(w'Ow) from t, or of a length from k, at which they are the same number."""
@@ -41,6 +41,12 @@ _SOLVES = 60
 
 _STRAIGHTEST = 1e-9
 """Least difference of the two slopes in Newton's step; below it there is nothing left to tell them apart."""
+
+_TARGET = 1e-14
+"""Gap asked of each solve: the bound on the whole is of first order in w, so w must have more digits than its cost."""
+
+_DUST = 1e-9
+"""A weight nearer than this to zero, to its cap or to the one in force is tried there."""
 
 _FLOOR = 1e-5
 """Gaps are relative to the sizes of the terms, or to this fraction of the largest slope over the whole budget."""
@@ -140,10 +146,19 @@ def solve(p: CapitalProgramme) -> CapitalAnswer:
     search = _Search(p)
     w, slope = search.certain() or search.uncertain() or (None, None)
     if w is not None and slope is not None:
-        gap = p.relative_gap(w, p.bound(w, slope))
-        if gap <= GAP_NEWTON and p.feasible(w):
-            return CapitalAnswer(w, gap, "newton", True, search.solves, "optimal")
+        bound = p.bound(w, slope)
+        for book in (_without_dust(p, w), w):
+            gap = p.relative_gap(book, bound)
+            if gap <= GAP_NEWTON and p.feasible(book):
+                return CapitalAnswer(book, gap, "newton", True, search.solves, "optimal")
     return _by_cones(p, search)
+
+
+def _without_dust(p: CapitalProgramme, w: FloatArray) -> FloatArray:
+    """Weights a hair from a kink on it; only pods without risk of their own leave any."""
+    w = np.where(np.abs(w - p.held) < _DUST, np.minimum(p.held, p.upper), w)
+    w = np.where(np.abs(w - p.upper) < _DUST, p.upper, w)
+    return np.where(w < _DUST, 0.0, w)
 
 
 class _Search:
@@ -160,7 +175,7 @@ class _Search:
         p, (first, rest) = self.p, self._posed
         own = self._joint.idio_var + p.uncertainty_aversion / (p.risk_aversion * t) * p.mean_variance
         S = FactorCovariance(self._joint.exposures, own)
-        answer = programme.solve(Programme(*first, S, *rest, upper, p.budget, p.risk_aversion))
+        answer = solve_programme(Programme(*first, S, *rest, upper, p.budget, p.risk_aversion), target=_TARGET)
         self.solves += 1
         return answer.w if answer.certified else None
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from slipstream.core.backtest.ledger import Fills, Ledger
 from slipstream.core.backtest.parts import FEES, FUNDING, IMPACT, PRICE
-from slipstream.core.decision import Decide, NotEnoughHistory, checked_weights
+from slipstream.core.decision import Decide, Holdings, NotEnoughHistory, checked_weights
 from slipstream.core.metrics import max_drawdown, sharpe_ratio, sharpe_standard_error
 from slipstream.core.panel import HOUR_MS, HOURS_PER_YEAR, FloatArray, IntArray, Panel, forward_fill, utc
 from slipstream.core.portfolio.costs import MIN_ORDER_USD, MOSTLY_PASSIVE_FEE_BPS, CostAssumptions, impact_rate_usd
@@ -135,7 +135,8 @@ def run_bar_backtest(
 
     Args:
         panel: the market; history before the first decision is warm-up.
-        decide: ``decide(view) -> weights (N,)``, fractions of equity; pure.
+        decide: ``decide(view) -> weights (N,)``, fractions of equity; pure. One that decides from holdings
+            (:class:`~slipstream.core.decision.DecidesFromHoldings`) is given the book.
         rebalance_hours: hours between decisions, a multiple of the bar, on the grid of the Unix epoch.
         config: defaults to :class:`BarBacktestConfig`.
 
@@ -153,7 +154,7 @@ def run_bar_backtest(
     begun: int | None = None
     for k, row in enumerate(rows):
         try:
-            weights = checked_weights(decide, view.as_of(row))
+            weights = checked_weights(decide, view.as_of(row), book.holdings(row))
         except NotEnoughHistory:
             if begun is not None:
                 raise
@@ -208,11 +209,25 @@ class _Book:
         self.decisions: list[tuple[int, FloatArray]] = []
         self.unpriced_trades = 0
 
+    def known_usd(self, row: int) -> float:
+        """Equity a decision at the close of ``row`` is sized on.
+
+        Raises:
+            BookRuined: there is none left.
+        """
+        known = float(self.equity[row] - self.pnl[row, FUNDING])
+        if known <= 0.0:
+            raise BookRuined(f"the book is ruined at {utc(int(self.panel.known_at_ms[row])):%Y-%m-%d %H:%M} UTC")
+        return known
+
+    def holdings(self, row: int) -> Holdings:
+        """The book as a decision at the close of ``row`` knows it."""
+        known = self.known_usd(row)
+        return Holdings(self.ledger.positions_usd(row)[0] / known, known)
+
     def trade(self, row: int, weights: FloatArray) -> None:
         """Move to target weights at the close of ``row``; the costs are booked to the row after it."""
-        known_usd = self.equity[row] - self.pnl[row, FUNDING]
-        if known_usd <= 0.0:
-            raise BookRuined(f"the book is ruined at {utc(int(self.panel.known_at_ms[row])):%Y-%m-%d %H:%M} UTC")
+        known_usd = self.known_usd(row)
         fills = self.ledger.trade_to((weights * known_usd)[None, :], row, self.impact_rate[row])
         self._book_costs(fills, row, row + 1)
         self.decisions.append((row, weights))

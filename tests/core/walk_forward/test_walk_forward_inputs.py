@@ -189,6 +189,18 @@ def test_whole_lots_hedge_a_frozen_position(market: Any) -> None:
     assert result.metrics["n_lots_missed"] == result.metrics["n_failed"] == 0
 
 
+def test_a_coin_without_a_price_is_not_traded_in_lots_and_stays_as_it_is(market: Any) -> None:
+    lots = market.but(initial_capital=20_000.0, use_discrete_lots=True, max_weight=0.3)
+    prices = 20.0 * np.cumprod(1.0 + market.returns, axis=0)
+    held = int(np.flatnonzero(lots.run(prices=prices, sz_decimals=[1] * 6).weights[4])[0])
+    prices[8 + 5 * 4, held] = np.nan
+    result = lots.run(prices=prices, sz_decimals=[1] * 6)
+    assert result.weights[4, held] != 0.0 == result.notional_usd[5, held]
+    assert result.weights[5, held] != 0.0
+    assert np.abs(result.notional_usd[5]).sum() > 0.0
+    assert abs(result.weights[5] @ market.beta) <= 0.01 + 1e-6
+
+
 def test_lots_need_a_size(market: Any) -> None:
     lots = market.but(use_discrete_lots=True)
     with pytest.raises(UsageError, match="prices and sz_decimals together"):

@@ -217,13 +217,13 @@ class _Run:
         from slipstream.core.portfolio.optimizer import optimize_portfolio_with_costs
 
         config, inputs = self.config, self.inputs
+        lots = self._lot_usd(row) if config.use_discrete_lots else None
         tradable = ~np.isnan(self.market.price[row])
+        if lots is not None:
+            tradable &= np.isfinite(lots)
         fee, impact_rate = self.prices.at(row)
         priced = np.isfinite(fee) & np.isfinite(impact_rate)
         active = tradable & priced & inputs.forecast_at(row) & inputs.covariance.known(row)
-        lots = self._lot_usd(row) if config.use_discrete_lots else None
-        if lots is not None:
-            active &= np.isfinite(lots)
         target = np.where(tradable, 0.0, held)
         frozen = ~tradable & (held != 0.0)
         pinned = frozen & inputs.exposed_at(row) & inputs.covariance.known(row)

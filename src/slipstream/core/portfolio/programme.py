@@ -26,6 +26,7 @@ from slipstream.core.portfolio.inputs import (
     as_columns,
     as_costs,
     as_covariance,
+    as_scalar,
     as_vector,
 )
 
@@ -51,8 +52,11 @@ class Programme:
         neutral: B, shape (N, m); columns may depend on one another, m may be 0.
         covariance: a :class:`FactorCovariance`, or a symmetric positive semidefinite matrix of shape (N, N).
         lo, hi: shape (N,), ``lo <= hi``; equal bounds freeze a coin.
-        gross_cap: L, at least 0.
+        gross_cap: L, finite, at least 0.
         risk_aversion: g, positive.
+
+    Raises:
+        PortfolioInputError: a gross cap or a risk aversion out of its range; the arrays are checked by :meth:`check`.
     """
 
     alpha: FloatArray
@@ -67,6 +71,8 @@ class Programme:
     risk_aversion: float = 1.0
 
     def __post_init__(self) -> None:
+        as_scalar("gross_cap", self.gross_cap, allow_zero=True)
+        as_scalar("risk_aversion", self.risk_aversion, allow_zero=False)
         for name in ("alpha", "neutral", "held", "linear", "impact", "lo", "hi"):
             # The compiled kernel takes contiguous float64 and nothing else; an array that is so already is not copied.
             object.__setattr__(self, name, np.ascontiguousarray(getattr(self, name), dtype=np.float64))

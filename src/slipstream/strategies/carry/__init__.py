@@ -1,8 +1,11 @@
 """Carry: collects expected funding in a book that is neutral to the market.
 
-First form: the alpha of a long is minus its expected funding, an exponentially weighted mean of past settlements; no
-price alpha is claimed. Weights are the closed-form mean-variance optimum under a one-factor risk model, neutral to
-betas from a rolling regression on the liquidity-weighted market.
+First form, ``targets``: the alpha of a long is minus its expected funding, an exponentially weighted mean of past
+settlements; no price alpha is claimed. Weights are the closed-form mean-variance optimum under a one-factor risk model,
+neutral to betas from a rolling regression on the liquidity-weighted market.
+
+In full, :class:`~slipstream.strategies.carry.joint.JointCarry`: trained models of price and funding, costs and a
+covariance. It takes the models with it, since a decision reads no file.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from slipstream.errors import UsageError
 from slipstream.strategies.carry.config import CarryConfig
 
 if TYPE_CHECKING:
@@ -27,6 +31,9 @@ def targets(view: View, config: CarryConfig | None = None) -> FloatArray:
     Args:
         view: the market as of the decision.
         config: defaults to ``CarryConfig()``.
+
+    Raises:
+        UsageError: the configuration asks for the joint form, whose models a bare decision does not have.
     """
     from slipstream.core.factors.market import market_model, market_variance
     from slipstream.core.forecast.funding import expected_funding
@@ -34,6 +41,11 @@ def targets(view: View, config: CarryConfig | None = None) -> FloatArray:
     from slipstream.core.portfolio.optimizer import optimize_portfolio
 
     cfg = config or CarryConfig()
+    if cfg.model == "joint":
+        raise UsageError(
+            "carry model joint needs trained models: decide with slipstream.strategies.carry.joint.JointCarry, "
+            "or set model to ewma"
+        )
     bars = cfg.holding_hours / view.bar_hours
     funding = view.feature(expected_funding, span_hours=cfg.funding_span)[-1]
     beta, residual_variance = view.feature(market_model, window_hours=cfg.beta_window)[-1]
