@@ -7,6 +7,7 @@ one after the other. Medians, the 95th percentile, and the ratio as a median ove
 
 from __future__ import annotations
 
+import argparse
 import os
 from time import perf_counter
 
@@ -18,7 +19,7 @@ from slipstream.core.portfolio.optimizer import compile_solver
 from slipstream.federation import capital_cones
 from slipstream.federation.capital_programme import CapitalProgramme, solve
 
-PROGRAMMES, PASSES = 300, 3
+PASSES = 3
 
 
 def programme(rng: np.random.Generator, pods: int) -> CapitalProgramme:
@@ -34,16 +35,17 @@ def programme(rng: np.random.Generator, pods: int) -> CapitalProgramme:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--programmes", type=int, default=300, help="random programmes of each size (300)")
+    count = parser.parse_args().programmes
     compile_solver()
     print(f"BLAS threads: {os.environ['OPENBLAS_NUM_THREADS']}")
-    print(
-        f"{'pods':>4} {'ours ms':>9} {'95 %':>7} {'conic ms':>9} {'95 %':>7} {'ratio':>6}   solves, worst gap, fallbacks"
-    )
+    print(f"{'pods':>4} {'ours ms':>9} {'95 %':>7} {'conic ms':>9} {'95 %':>7} {'ratio':>6}   solves, worst gap, conic")
     for pods in (3, 6, 10, 20):
         rng = np.random.default_rng(pods)
-        programmes = [programme(rng, pods) for _ in range(PROGRAMMES)]
+        programmes = [programme(rng, pods) for _ in range(count)]
         answers = [solve(p) for p in programmes]
-        ours, cones = np.empty((PASSES, PROGRAMMES)), np.empty((PASSES, PROGRAMMES))
+        ours, cones = np.empty((PASSES, count)), np.empty((PASSES, count))
         for k in range(PASSES):
             for i, p in enumerate(programmes):
                 began = perf_counter()

@@ -112,6 +112,7 @@ def main() -> None:
     parser.add_argument("--inputs", type=Path, help="folder of backtest_N30.npz and backtest_N100.npz")
     parser.add_argument("--periods", type=int, help="use the first P periods only")
     arguments = parser.parse_args()
+    print(f"BLAS threads: {os.environ['OPENBLAS_NUM_THREADS']}")
     for hours in (1, 8):
         print(f"costed backtest, {DECISIONS} decisions x {COINS} coins, H = {hours} h: {costed_backtest(hours):.3f} s")
     print(f"simulation only, {SIMULATED_ROWS} x {SIMULATED_COINS}: {simulation_ns_per_order():.1f} ns per order")

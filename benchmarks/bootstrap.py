@@ -100,6 +100,7 @@ def main(coins: int = 150, rows: int = 20_000, count: int = 1000) -> None:
     began = perf_counter()
     gaps = [largest_difference(x, targets[8], kept[8][0], d, kept[8][1]) for d in range(SAMPLE)]
     naive = (perf_counter() - began) / SAMPLE * count * len(HORIZONS_HOURS)
+    print(f"BLAS threads: {os.environ['OPENBLAS_NUM_THREADS']}")
     print(f"{count} draws x {len(HORIZONS_HOURS)} horizons, {coins} coins x {rows} hours: {total:.2f} s")
     print(", ".join(f"{part} {spent:.2f} s" for part, spent in seconds.items()))
     print(f"largest difference of R2 or a coefficient to {SAMPLE} naive refits: {max(gaps):.1e}")

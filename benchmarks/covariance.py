@@ -194,6 +194,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="panel file or lake directory")
     parser.add_argument("--coins", type=int, default=200, help="coins of the timing (default 200)")
     given = parser.parse_args()
+    print(f"BLAS threads: {os.environ['OPENBLAS_NUM_THREADS']}")
     print_quality(net_returns(load_panel(given.data)), given.data.name)
     print_speed(given.coins)
 

@@ -107,6 +107,7 @@ def main() -> None:
     line = f"federated backtest, one cost-aware pod, {len(recorded.beta)} coins: {min(mine) * 1e3:.3f} ms per period"
     if theirs:
         line += f"; cvxportfolio {min(theirs) * 1e3:.2f} ms, ratio {min(theirs) / min(mine):.0f}x"
+    print(f"BLAS threads: {os.environ['OPENBLAS_NUM_THREADS']}")
     print(line)
     if peer is None:
         print("cvxportfolio is not in this environment: see benchmarks/peer_cvxportfolio.py for the commands")

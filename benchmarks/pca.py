@@ -81,6 +81,7 @@ def main() -> None:
             u = c / root / np.linalg.norm(c / root)
             largest_angle = max(largest_angle, float(np.arcsin(min(1.0, np.linalg.norm(u - top * (top @ u))))))
             windows += 1
+    print(f"BLAS threads: {os.environ['OPENBLAS_NUM_THREADS']}")
     print(f"{COINS} coins x {HOURS} h, H = {SPEC.H_hours}, K = {window}: {windows} windows")
     for name, seconds in spent.items():
         ratio = spent["eigendecomposition"] / seconds

@@ -241,6 +241,17 @@ class View:
             self._memo[key] = values
         return self._memo[key]
 
+    @property
+    def computed(self) -> dict[str, FloatArray]:
+        """The features computed so far on the longest view: name and parameters -> values, first axis its rows."""
+        if self._whole is not None:
+            return self._whole.computed
+        named = {}
+        for (function, parameters), values in self._memo.items():
+            given = ", ".join(f"{name}={value}" for name, value in parameters)  # type: ignore[attr-defined]
+            named[f"{function.__name__}({given})"] = values
+        return named
+
     def as_of(self, row: int) -> View:
         """The view as of an earlier row of this one, sharing its computed features.
 

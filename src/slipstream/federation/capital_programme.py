@@ -33,7 +33,7 @@ from slipstream.core.portfolio.dense_newton import as_factors
 from slipstream.core.portfolio.programme import GAP_CONIC, GAP_NEWTON, Programme
 from slipstream.core.portfolio.programme import solve as solve_programme
 
-_MATCHED = 1e-13
+_MATCHED = 1e-12
 """Relative distance of sqrt(w'Ow) from t, or of a length from k, at which they are the same number."""
 
 _SOLVES = 60
@@ -221,8 +221,10 @@ class _Search:
             reached = p.uncertainty(w)
             nearer = 0.0
             if reached > 0.0:
-                nearer = z + (1.0 / reached - z) / max(1.0 - self._bend(w, z, reached), _STRAIGHTEST)
-                if abs(reached * z - 1.0) <= _MATCHED or nearer == z:
+                matched = abs(reached * z - 1.0) <= _MATCHED
+                if not matched:
+                    nearer = z + (1.0 / reached - z) / max(1.0 - self._bend(w, z, reached), _STRAIGHTEST)
+                if matched or nearer == z:
                     return w, p.uncertainty_aversion / reached * p.mean_variance * w
             # Far below the optimum's t all weights are dust: to have reached nothing is to have gone too far.
             past = reached * z > 1.0 or reached == 0.0
@@ -235,16 +237,17 @@ class _Search:
     def _bend(self, w: FloatArray, z: float, reached: float) -> float:
         """Slope of ``1/sqrt(w'Ow)`` in z, from the pods that are free to move."""
         p = self.p
-        free = np.flatnonzero((w > 0.0) & (w < p.upper) & (w != p.held))
-        pull = p.mean_variance[free] * w[free]
+        free = ((w > 0.0) & (w < p.upper) & (w != p.held)).nonzero()[0]
+        size, doubt = len(free), p.mean_variance[free]
+        pull = doubt * w[free]
         if not pull.any():
             return 0.0
-        size = len(free)
         spent = float(w.sum()) >= p.budget * (1.0 - 1e-12)
         system, side = np.zeros((size + spent, size + spent)), np.zeros(size + spent)
-        system[:size, :size] = p.risk_aversion * p.covariance[np.ix_(free, free)]
-        system.flat[: size * len(side) : len(side) + 1] += p.uncertainty_aversion * z * p.mean_variance[free]
-        system[size:, :size] = system[:size, size:] = 1.0
+        system[:size, :size] = p.risk_aversion * p.covariance[free[:, None], free]
+        system.flat[: size * len(side) : len(side) + 1] += p.uncertainty_aversion * z * doubt
+        if spent:
+            system[size, :size] = system[:size, size] = 1.0
         side[:size] = pull
         try:
             moves = np.linalg.solve(system, side)[:size]

@@ -20,10 +20,11 @@ from slipstream.reports.page import page
 from slipstream.reports.sections import capital_waterfall
 from slipstream.reports.verdict import Record, reading, verdict
 
+TITLE = "Walk-forward backtest"
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
-def render_backtest_report(result: BacktestResult, *, title: str = "Walk-forward backtest") -> str:
+def render_backtest_report(result: BacktestResult, *, title: str = TITLE) -> str:
     """The tearsheet as one HTML document.
 
     Args:
@@ -62,18 +63,18 @@ def render_backtest_report(result: BacktestResult, *, title: str = "Walk-forward
     )
 
 
-def write_backtest_report(result: BacktestResult, path: str | PathLike[str], **options: str) -> None:
+def write_backtest_report(result: BacktestResult, path: str | PathLike[str], *, title: str = TITLE) -> None:
     """Write the tearsheet to a file: whole, or not at all.
 
     Args:
         result: the run.
         path: the file; an existing one is replaced.
-        options: ``title``, see :func:`render_backtest_report`.
+        title: headline of the page, plain text.
 
     Raises:
         OutputError: ``path`` is a folder, or its folder does not exist or cannot be written.
     """
-    target, html = Path(path), render_backtest_report(result, **options)
+    target, html = Path(path), render_backtest_report(result, title=title)
     if target.is_dir():
         raise OutputError(f"{target} is a folder; give the name of a file")
     try:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib import resources
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from slipstream.core.panel import FloatArray, IntArray
 from slipstream.reports import formatting
+from slipstream.reports.page import stylesheet, template_environment
 from slipstream.reports.time_lines import HEIGHT, LEFT, RIGHT, TOP, WIDTH, time_lines
 
 
@@ -68,39 +67,34 @@ def effective_number(coefs: FloatArray) -> FloatArray:
 
 def render_factor_comparison(comparison: FactorComparison) -> str:
     """The page; equal inputs give equal bytes."""
-    environment = Environment(
-        loader=PackageLoader("slipstream.reports", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    for name in ("number", "percent", "minute", "counted"):
-        environment.filters[name] = getattr(formatting, name)
     times, methods = comparison.known_at_ms, comparison.methods
     share = {name: method.variance_explained for name, method in methods.items()}
-    return environment.get_template("factor_methods.html.j2").render(
-        comparison=comparison,
-        rows=[(name, _medians(method)) for name, method in methods.items()],
-        correlations=[(name, [_correlation(a, b) for b in methods.values()]) for name, a in methods.items()],
-        charts=[
-            (
-                "Variance explained",
-                f"share of the weighted variance in a window of {comparison.K} bars",
-                time_lines(times, share, lambda level: formatting.percent(level, 0)),
-            ),
-            (
-                f"Beta of {comparison.coin}",
-                "slope on the factor, whose weighted mean beta is 1",
-                time_lines(
-                    times,
-                    {name: method.beta for name, method in methods.items()},
-                    lambda level: formatting.number(level, 2),
+    return (
+        template_environment()
+        .get_template("factor_methods.html.j2")
+        .render(
+            comparison=comparison,
+            rows=[(name, _medians(method)) for name, method in methods.items()],
+            correlations=[(name, [_correlation(a, b) for b in methods.values()]) for name, a in methods.items()],
+            charts=[
+                (
+                    "Variance explained",
+                    f"share of the weighted variance in a window of {comparison.K} bars",
+                    time_lines(times, share, lambda level: formatting.percent(level, 0)),
                 ),
-            ),
-        ],
-        box={"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP},
-        css=resources.files("slipstream.reports").joinpath("templates/report.css").read_text("utf-8"),
+                (
+                    f"Beta of {comparison.coin}",
+                    "slope on the factor, whose weighted mean beta is 1",
+                    time_lines(
+                        times,
+                        {name: method.beta for name, method in methods.items()},
+                        lambda level: formatting.number(level, 2),
+                    ),
+                ),
+            ],
+            box={"width": WIDTH, "height": HEIGHT, "left": LEFT, "right": RIGHT, "top": TOP},
+            css=stylesheet(),
+        )
     )
 
 

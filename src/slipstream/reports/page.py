@@ -1,4 +1,4 @@
-"""What every page with charts is built from: the template environment, shipped assets, JSON a script element may hold.
+"""What every page is built from: the template environment, shipped assets, JSON a script element may hold.
 
 A page is one HTML file: styles, script and the charting library are inlined, a content policy forbids every outside
 request, and equal inputs give equal bytes.
@@ -24,6 +24,21 @@ def page(template: str, *, usd: formatting.Dollars, data: dict[str, Any], **cont
         data: what the page's script draws (see :mod:`slipstream.reports.charts`).
         content: whatever the template names besides; a name it lacks is an error.
     """
+    environment = template_environment()
+    environment.filters["usd"] = usd
+    return environment.get_template(template).render(
+        chart_json=script_json(data),
+        vendor_licence=_asset("vendor/uplot/LICENSE"),
+        vendor_css=_asset("vendor/uplot/uPlot.min.css"),
+        vendor_js=_vendor_script(),
+        css=stylesheet(),
+        js=_asset("templates/report.js"),
+        **content,
+    )
+
+
+def template_environment() -> Environment:
+    """The templates of this package, with the filters of :mod:`slipstream.reports.formatting`; missing names raise."""
     environment = Environment(
         loader=PackageLoader("slipstream.reports", "templates"),
         autoescape=True,
@@ -33,16 +48,12 @@ def page(template: str, *, usd: formatting.Dollars, data: dict[str, Any], **cont
     )
     for name in ("number", "percent", "times", "minute", "counted", "iso_minute"):
         environment.filters[name] = getattr(formatting, name)
-    environment.filters["usd"] = usd
-    return environment.get_template(template).render(
-        chart_json=script_json(data),
-        vendor_licence=_asset("vendor/uplot/LICENSE"),
-        vendor_css=_asset("vendor/uplot/uPlot.min.css"),
-        vendor_js=_vendor_script(),
-        css=_asset("templates/report.css"),
-        js=_asset("templates/report.js"),
-        **content,
-    )
+    return environment
+
+
+def stylesheet() -> str:
+    """The one look of every page."""
+    return _asset("templates/report.css")
 
 
 def script_json(data: dict[str, Any]) -> str:

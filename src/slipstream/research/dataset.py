@@ -21,12 +21,12 @@ from slipstream.core.factors.pca import pca_exposures
 from slipstream.core.factors.pca_spec import PCASpec, WeightMethod
 from slipstream.core.forecast.moments import Moments, Regression, joint_moments
 from slipstream.core.forecast.targets import HoldingTargets, holding_bars, holding_targets
-from slipstream.core.panel import BoolArray, FloatArray, IntArray, Panel
+from slipstream.core.panel import BoolArray, FloatArray, IntArray, Panel, View
 from slipstream.core.signals import funding as funding_signals
 from slipstream.core.signals import momentum as momentum_signals
 from slipstream.core.signals.funding import Mode, funding_components, funding_sigma, published_funding
 from slipstream.core.signals.momentum import SPANS_HOURS, VOL_SPAN_HOURS, momentum_components, volatility
-from slipstream.core.signals.residuals import idiosyncratic_return
+from slipstream.core.signals.residuals import idiosyncratic_return, market_factor, residuals
 from slipstream.core.signals.spans import span_bars
 
 ALPHA, FUNDING = 0, 1
@@ -152,13 +152,20 @@ class HorizonData:
         return {name: self.features[:, :, k] for k, name in enumerate(self.feature_names)}
 
 
-def horizon_data(panel: Panel, horizon_hours: int, settings: FeatureSettings | None = None) -> HorizonData:
+def horizon_data(
+    panel: Panel,
+    horizon_hours: int,
+    settings: FeatureSettings | None = None,
+    exposures: FloatArray | None = None,
+) -> HorizonData:
     """Everything the statistics of one horizon read.
 
     Args:
         panel: bars whose length divides H; resample first to work on longer ones.
         horizon_hours: H.
         settings: default :class:`FeatureSettings`.
+        exposures: betas and coefficients known at each row, shape (T, 2, 1, N), as
+            :func:`~slipstream.core.factors.pca.pca_exposures` gives them; None estimates them from the panel.
 
     Raises:
         UsageError: H is no multiple of the bar, no span holds a bar, or a setting is out of range.
@@ -168,9 +175,9 @@ def horizon_data(panel: Panel, horizon_hours: int, settings: FeatureSettings | N
     how = (settings or FeatureSettings()).for_bars(bar_hours)
     view = panel.view()
     spec = how.factor(horizon_hours)
-    exposures = view.feature(pca_exposures, spec=spec)
-    beta, coef = (np.ascontiguousarray(exposures[:, k, 0]) for k in (0, 1))
-    residual = view.feature(idiosyncratic_return, spec=spec)
+    known = view.feature(pca_exposures, spec=spec) if exposures is None else exposures
+    beta, coef = (np.ascontiguousarray(known[:, k, 0]) for k in (0, 1))
+    residual = view.feature(idiosyncratic_return, spec=spec) if exposures is None else _residual(view, beta, coef)
     published = view.feature(published_funding)
     sigma = volatility(residual, bar_hours, how.vol_span_hours)
     floored = funding_sigma(published, bar_hours, how.vol_span_hours)
@@ -219,6 +226,13 @@ def horizon_data(panel: Panel, horizon_hours: int, settings: FeatureSettings | N
         simple_return=simple,
         funding=panel.funding,
     )
+
+
+def _residual(view: View, beta: FloatArray, coef: FloatArray) -> FloatArray:
+    """Residual log returns with given exposures, those known at each bar's open."""
+    opened = np.arange(view.rows, dtype=np.int64) - 1
+    factor = market_factor(view.log_return, coef, coef * beta, opened)
+    return residuals(view.log_return, beta[None], factor[:, None], opened)
 
 
 def feature_names(spans_hours: Sequence[float]) -> tuple[str, ...]:

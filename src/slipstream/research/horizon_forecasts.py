@@ -140,7 +140,8 @@ def forecast_horizon(
         data: from :func:`~slipstream.research.dataset.horizon_data`.
         span: rows [start, stop) cut into blocks, the same for every horizon.
         walk: how.
-        draws, seed: of the coefficients' bootstrap.
+        draws: of the coefficients' bootstrap.
+        seed: of those draws.
 
     Raises:
         NotEnoughData: no block can be scored.
@@ -197,6 +198,15 @@ def full_sample_fit(
     seed: int,
 ) -> FullSampleFit:
     """One regression on rows [start, stop), its penalty chosen among them, with a block bootstrap of its coefficients.
+
+    Args:
+        data: of the horizon.
+        regression: which of its two.
+        names: its features.
+        rows: [start, stop); the last H hours of them have no target and add nothing.
+        walk: how the penalty is chosen.
+        draws: of the bootstrap.
+        seed: of those draws.
 
     Raises:
         NotEnoughData: too few rows.

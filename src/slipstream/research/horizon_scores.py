@@ -108,15 +108,14 @@ def score_horizon(
     sigma_by = {"alpha": alpha_hat, "funding": funding_hat, "total": alpha_hat - funding_hat}
     money_by = {"alpha": price_hat, "funding": paid_hat, "total": price_hat - paid_hat}
     trip = cut(round_trip(panel, books))
+    scored = np.isfinite(price_hat) & np.isfinite(paid_hat) & np.isfinite(price)  # the rows the model is scored on
     nothing = np.where(np.isfinite(price), 0.0, np.nan)
     cost = _tables({"total": money_by["total"]}, trip, nothing, draws, mode, 1e4)["total"]
     return HorizonSkill(
         horizon_hours=forecast.horizon_hours,
         sigma_r2=joint_r2(cut(raw.alpha), cut(forecast.raw_alpha), cut(raw.funding), cut(forecast.raw_funding), draws),
         money_r2=joint_r2(price, price_hat, paid, paid_hat, draws),
-        ewma_r2=r2(
-            np.where(np.isfinite(price_hat) & np.isfinite(price), paid, np.nan), cut(forecast.ewma_funding), draws
-        ),
+        ewma_r2=r2(np.where(scored, paid, np.nan), cut(forecast.ewma_funding), draws),
         ewma_span_hours=forecast.ewma_span_hours,
         rank_ic=mean_rank_ic(price_hat - paid_hat, price - paid, bars),
         price_ic=mean_rank_ic(price_hat, price, bars),
@@ -139,8 +138,10 @@ def shifted_skill(
     """Rank correlations with labels shifted ahead by 0, 1, 2 bars, H, 2 H and 4 H.
 
     Args:
-        price_hat, paid_hat: forecasts, shape (T, N), money.
-        price, paid: what came over the H after each row, shape (T, N).
+        price_hat: forecast of the price part, shape (T, N), money.
+        paid_hat: forecast of funding, likewise.
+        price: what came of the price over the H after each row, shape (T, N).
+        paid: funding paid over them.
         bars: H over the bar.
         bar_hours: length of a bar.
     """

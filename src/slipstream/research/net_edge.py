@@ -41,7 +41,7 @@ class BookSettings:
         costs: fee, half-spread and impact constant.
     """
 
-    capital_usd: float = 1e6
+    capital_usd: float = 100_000.0
     leverage: float = 1.0
     risk_aversion: float = 1.0
     max_weight: float | None = 0.10
@@ -57,7 +57,7 @@ class BookSettings:
 
 @dataclass(frozen=True)
 class PhaseTask:
-    """One book: the one of horizon ``horizon_hours`` whose first decision is ``phase`` rows after the window's start."""
+    """The book of one horizon whose first decision is ``phase`` rows after the window's start."""
 
     horizon_hours: int
     phase: int
@@ -99,7 +99,7 @@ class NetEdge:
         """Mean price, funding and cost per H, basis points of equity, shape (3,)."""
         return np.asarray(_mean_parts(self._row_sums().sum(axis=0)) * self._bp_per_row())
 
-    def net_bp_draws(self, draws: BlockDraws) -> FloatArray:
+    def parts_bp_draws(self, draws: BlockDraws) -> FloatArray:
         """Mean price, funding and cost per H of every draw of the window's rows, basis points of equity, (D, 3)."""
         return np.asarray(_mean_parts(draws.totals(self._row_sums())) * self._bp_per_row())
 

@@ -14,6 +14,7 @@ import importlib.util
 import os
 import re
 import secrets
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Sequence
@@ -26,6 +27,15 @@ from slipstream.research.tasks import ONE_THREAD, Outcome, Shared, WorkerDied, p
 _LOCAL = "local"
 _SHOWN = 200
 """Characters shown of a message of Ray's."""
+_LONGEST_PLACE = 32
+"""Characters of a folder under which Ray's sockets still have names the kernel allows (107 bytes)."""
+
+_KNOCK_S = 10.0
+
+_KEYS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE")
+_KEY = secrets.token_hex(32)
+"""Proves to a cluster of our own that it is us; one per process, since Ray remembers the first it reads."""
+
 _QUIET = {
     # No figures about this run are sent to anyone.
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -98,6 +108,8 @@ class RayExecutor(Executor):
 
             self._connected = False
             ray.shutdown()
+            if os.environ.get(_KEYS[0]) == _KEY:
+                del os.environ[_KEYS[0]]
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
@@ -105,7 +117,8 @@ class RayExecutor(Executor):
     def _abandon(self, handles: Sequence[Any]) -> None:
         import ray
 
-        if self._connected and self.address != _LOCAL:
+        if self._connected:
+            # By force, or the cluster would wait for what they are doing.
             for handle in handles:
                 ray.cancel(handle, force=True)
         self.close()
@@ -120,13 +133,18 @@ class RayExecutor(Executor):
             raise UsageError("this process is connected to a Ray cluster already; close that executor first")
         settings: dict[str, Any] = {"log_to_driver": False, "runtime_env": {"env_vars": ONE_THREAD}}
         if self.address == _LOCAL:
-            self._folder = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
-            # A key for this cluster alone: Ray would otherwise leave one in the home directory.
-            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+            usual = tempfile.gettempdir()
+            place = usual if len(usual) <= _LONGEST_PLACE else "/tmp"  # noqa: S108 - a fresh folder is made in it
+            self._folder = tempfile.TemporaryDirectory(prefix="ray-", dir=place, ignore_cleanup_errors=True)
+            if not any(name in os.environ for name in _KEYS):
+                # A key of our own: Ray would otherwise leave one in the home directory.
+                os.environ[_KEYS[0]] = _KEY
             # Whatever this process can import, its workers can.
             importable = os.pathsep.join(sys.path)
             settings["runtime_env"] = {"env_vars": {**ONE_THREAD, "PYTHONPATH": importable}}
             settings |= {"num_cpus": self.workers, "include_dashboard": False, "_temp_dir": self._folder.name}
+        else:
+            self._knock()
         # Set before the attempt: an interrupt in the middle must still take down what has been started.
         self._connected = True
         try:
@@ -135,6 +153,18 @@ class RayExecutor(Executor):
             reason = " ".join(str(problem).split())[:200]
             raise SlipstreamError(
                 f"--executor {self.address}: the Ray cluster cannot be reached: {reason}"
+            ) from problem
+
+    def _knock(self) -> None:
+        """Ray tries for half a minute to reach a cluster that is not there."""
+        host, _, port = self.address.removeprefix("ray://").rpartition(":")
+        if not host or not port.isdecimal():
+            raise UsageError(f"--executor {self.address}: write it as ray://host:port")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
+        except OSError as problem:
+            raise SlipstreamError(
+                f"--executor {self.address}: the Ray cluster cannot be reached: {problem}"
             ) from problem
 
 

@@ -61,7 +61,8 @@ def joint_features(
         spec: how the market factor is estimated.
         spans_hours: S spans, none shorter than a bar.
         vol_span_hours: of the deviations.
-        momentum_clip, funding_clip: largest size of a feature.
+        momentum_clip: largest size of a momentum.
+        funding_clip: largest size of a funding feature.
     """
     residual = view.feature(idiosyncratic_return, spec=spec)
     return _stacked(view, residual, spans_hours, vol_span_hours, momentum_clip, funding_clip)

@@ -187,14 +187,13 @@ def solve(programme: Programme, *, max_iter: int = 1000, target: float = 1e-12) 
         PortfolioInputError: arrays that cannot be used (:meth:`Programme.check`), or a dense covariance that is not
             positive semidefinite.
     """
-    reach = min(programme.gross_cap, float(np.maximum(np.abs(programme.lo), np.abs(programme.hi)).sum()))
-    if reach == 0.0:
+    if programme.gross_cap == 0.0 or not (programme.lo.any() or programme.hi.any()):
         return _only_cash(programme)
     costs, box = programme.costs_and_box()
     _engine.count()
     w, _multipliers, primal, dual, scale, steps = _newton(programme, costs, box, max_iter, target)
     gap = dual_newton_arrays.relative_gap(primal, dual, scale)
-    neutrality = float(np.abs(w @ programme.neutral).max(initial=0.0))
+    neutrality = _exposure(programme, w)
     if gap <= GAP_NEWTON and neutrality <= NEUTRAL and _feasible(programme, w):
         return Answer(w, gap, neutrality, steps, "newton", True, "optimal")
     # A fault of the arrays shows as a missing certificate; only then is it worth looking for.
@@ -204,7 +203,7 @@ def solve(programme: Programme, *, max_iter: int = 1000, target: float = 1e-12) 
     result = conic.solve(programme, costs, box, max_iter, target)
     if result.w is None:
         return Answer(programme.held.copy(), np.inf, np.inf, result.iterations, "conic", False, result.message)
-    neutrality = float(np.abs(result.w @ programme.neutral).max(initial=0.0))
+    neutrality = _exposure(programme, result.w)
     certified = result.gap <= GAP_CONIC and neutrality <= NEUTRAL and _feasible(programme, result.w)
     message = "optimal, by the conic fallback" if certified else f"no certified answer ({result.message})"
     return Answer(result.w, result.gap, neutrality, result.iterations, "conic", certified, message)
@@ -221,10 +220,15 @@ def _newton(programme: Programme, costs: FloatArray, box: FloatArray, max_iter: 
     return dense_newton.solve(p.alpha, p.neutral, S, costs, box, p.gross_cap, p.risk_aversion, max_iter, target, coins)
 
 
+def _exposure(programme: Programme, w: FloatArray) -> float:
+    """Largest ``|B'w|``."""
+    return float(np.abs(w @ programme.neutral).max()) if programme.neutral.shape[1] else 0.0
+
+
 def _feasible(programme: Programme, w: FloatArray) -> bool:
     """Box exactly, gross to rounding, every weight a number."""
-    inside = (programme.lo <= w) & (w <= programme.hi)
-    return bool(inside.all()) and float(np.abs(w).sum()) <= programme.gross_cap * (1.0 + 1e-12)
+    inside = (programme.lo <= w).all() and (w <= programme.hi).all()
+    return bool(inside and np.abs(w).sum() <= programme.gross_cap * (1.0 + 1e-12))
 
 
 def _only_cash(programme: Programme) -> Answer:

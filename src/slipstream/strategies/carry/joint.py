@@ -29,7 +29,7 @@ from slipstream.core.factors.pca_spec import MAX_AGE_BARS
 from slipstream.core.forecast.dated_models import DatedModels
 from slipstream.core.forecast.model import JointModel
 from slipstream.core.forecast.model_inputs import betas_as_of, forecast_as_of
-from slipstream.core.panel import HOUR_MS, BoolArray, FloatArray, IntArray, View
+from slipstream.core.panel import BoolArray, FloatArray, IntArray, View
 from slipstream.core.portfolio.costs import CostAssumptions, impact_rate_usd
 from slipstream.core.portfolio.covariance import FactorCovariance
 from slipstream.core.portfolio.optimizer import optimize_portfolio_with_costs
@@ -192,7 +192,7 @@ def rebalance_hours(models: DatedModels, asked_hours: float | None) -> float:
     Raises:
         UsageError: another period was asked for; a forecast over H is not one over another span.
     """
-    if asked_hours is not None and asked_hours * HOUR_MS != models.H * HOUR_MS:
+    if asked_hours is not None and asked_hours != models.H:
         raise UsageError(
             f"the models forecast over {models.H} h and --H is {asked_hours:g}; leave --H out, or train models for it"
         )
