@@ -16,12 +16,15 @@ from slipstream.core.backtest.result import BacktestResult
 from slipstream.core.backtest.walk_forward import run_backtest
 from slipstream.core.portfolio.costs import TransactionCostModel, compute_transaction_costs
 from slipstream.core.portfolio.covariance import FactorCovariance
+from slipstream.core.portfolio.estimators import estimate_covariance
 from slipstream.core.portfolio.lots import round_to_lots
 from slipstream.core.portfolio.optimizer import (
     OptimizationError,
     optimize_portfolio,
     optimize_portfolio_with_costs,
 )
+from slipstream.core.portfolio.risk import decompose_risk
+from slipstream.core.portfolio.rolling_covariance import RollingCovariance
 
 if TYPE_CHECKING:
     from _typeshed import StrPath
@@ -32,8 +35,11 @@ __all__ = [
     "FactorCovariance",
     "LiquidityCosts",
     "OptimizationError",
+    "RollingCovariance",
     "TransactionCostModel",
     "compute_transaction_costs",
+    "decompose_risk",
+    "estimate_covariance",
     "optimize_portfolio",
     "optimize_portfolio_with_costs",
     "round_to_lots",

@@ -118,7 +118,7 @@ def backtest(
 
     slugs = tuple(_names(strategies))
     registered_pods(slugs)
-    first, last = _moment(start, "--start"), _moment(end, "--end")
+    first, last = moment(start, "--start"), moment(end, "--end")
     config = FederationConfig(
         capital_usd=capital,
         cycle_hours=cycle_hours(cycle),
@@ -192,7 +192,12 @@ def _names(text: str) -> list[str]:
     return names
 
 
-def _moment(text: str | None, flag: str) -> datetime | None:
+def moment(text: str | None, flag: str) -> datetime | None:
+    """An ISO date or time as an aware UTC datetime; a naive one is read as UTC.
+
+    Raises:
+        UsageError: it is neither; the message names ``flag``.
+    """
     if text is None:
         return None
     from slipstream.core.panel import to_ms, utc

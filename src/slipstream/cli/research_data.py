@@ -56,13 +56,13 @@ def research_panel(data: Path | None, data_dir: Path, interval: str) -> Panel:
     return panel
 
 
-def interval_hours(interval: str) -> int:
-    """Hours of an interval such as ``4h`` or ``1d``.
+def interval_hours(interval: str, flag: str = "--interval") -> int:
+    """Hours of an interval such as ``4h`` or ``1d``; ``flag`` is what the user wrote it behind.
 
     Raises:
         UsageError: it is no whole number of hours or days.
     """
     match = re.fullmatch(r"([1-9]\d*)([hd])", interval)
     if match is None:
-        raise UsageError(f"--interval {interval}: write a number of hours or days, such as 1h, 4h or 1d")
+        raise UsageError(f"{flag} {interval}: write a number of hours or days, such as 1h, 4h or 1d")
     return int(match[1]) * (24 if match[2] == "d" else 1)

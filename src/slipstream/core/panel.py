@@ -177,7 +177,7 @@ class View:
     def __init__(self, panel: Panel, whole: View | None = None) -> None:
         self._panel = panel
         self._whole = whole
-        self._memo: dict[tuple[Feature, Hashable], FloatArray] = {}
+        self._memo: dict[tuple[Feature, tuple[tuple[str, Hashable], ...]], FloatArray] = {}
 
     @property
     def rows(self) -> int:
@@ -248,8 +248,8 @@ class View:
             return self._whole.computed
         named = {}
         for (function, parameters), values in self._memo.items():
-            given = ", ".join(f"{name}={value}" for name, value in parameters)  # type: ignore[attr-defined]
-            named[f"{function.__name__}({given})"] = values
+            given = ", ".join(f"{name}={value}" for name, value in parameters)
+            named[f"{getattr(function, '__name__', repr(function))}({given})"] = values
         return named
 
     def as_of(self, row: int) -> View:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -42,6 +42,7 @@ MOST_ROWS = 3000
 ARRAYS = ("open", "high", "low", "close", "volume_usd", "funding", "universe")
 
 Question = Literal["cut", "shuffled", "settlement"]
+Target = Literal["price", "funding"]
 MEANING: dict[Question, str] = {
     "cut": "the data end at the moment",
     "shuffled": "later rows in another order",
@@ -86,7 +87,7 @@ class ShiftedLabels:
     """
 
     feature: str
-    target: Literal["price", "funding"]
+    target: Target
     ic: dict[int, float]
     t: dict[int, float]
     implausible: bool
@@ -159,13 +160,17 @@ def shifted_labels(panel: Panel, features: Mapping[str, FloatArray]) -> tuple[Sh
     simple = np.expm1(panel.view().log_return)
     out = []
     for name, values in features.items():
-        for target, came in (("price", simple), ("funding", panel.funding)):
-            found = {shift: _rank_correlation(values, came, shift) for shift in SHIFTS}
-            ic = {shift: mean for shift, (mean, _) in found.items()}
-            t = {shift: error for shift, (_, error) in found.items()}
-            judge = _price_implausible if target == "price" else _funding_implausible
-            out.append(ShiftedLabels(name, "price" if target == "price" else "funding", ic, t, judge(ic, t)))
+        out.append(_curve(name, "price", values, simple))
+        out.append(_curve(name, "funding", values, panel.funding))
     return tuple(out)
+
+
+def _curve(name: str, target: Target, values: FloatArray, came: FloatArray) -> ShiftedLabels:
+    found = {shift: _rank_correlation(values, came, shift) for shift in SHIFTS}
+    ic = {shift: mean for shift, (mean, _) in found.items()}
+    t = {shift: ratio for shift, (_, ratio) in found.items()}
+    judged = _price_implausible(ic, t) if target == "price" else _funding_implausible(ic)
+    return ShiftedLabels(name, target, ic, t, judged)
 
 
 def _price_implausible(ic: Mapping[int, float], t: Mapping[int, float]) -> bool:
@@ -174,7 +179,7 @@ def _price_implausible(ic: Mapping[int, float], t: Mapping[int, float]) -> bool:
     )
 
 
-def _funding_implausible(ic: Mapping[int, float], _: Mapping[int, float]) -> bool:
+def _funding_implausible(ic: Mapping[int, float]) -> bool:
     published = abs(ic[-1]) if np.isfinite(ic[-1]) else 0.0
     return any(
         shift >= 0 and abs(ic[shift]) >= IMPLAUSIBLE_FUNDING_IC and abs(ic[shift]) > published + 0.01 for shift in ic
@@ -223,7 +228,8 @@ def _changed(panel: Panel, row: int, question: Question, seed: int) -> Panel:
     if question == "shuffled":
         order = np.arange(panel.rows)
         np.random.default_rng([seed, row]).shuffle(order[row + 1 :])
-        return replace(panel, **{name: np.ascontiguousarray(getattr(panel, name)[order]) for name in ARRAYS})
+        shuffled: dict[str, Any] = {name: np.ascontiguousarray(getattr(panel, name)[order]) for name in ARRAYS}
+        return replace(panel, **shuffled)
     funding = panel.funding.copy()
     funding[row] = np.where(np.isnan(funding[row]), 1e-3, -funding[row] + 1e-3)
     return replace(panel, funding=funding)

@@ -18,9 +18,12 @@ from slipstream.errors import UsageError
 from slipstream.strategies.carry.config import CarryConfig
 
 if TYPE_CHECKING:
+    from slipstream.core.forecast.dated_models import DatedModels
     from slipstream.core.panel import FloatArray, View
+    from slipstream.core.portfolio.costs import CostAssumptions
+    from slipstream.strategies.carry.joint import JointCarry
 
-__all__ = ["CarryConfig", "targets"]
+__all__ = ["CarryConfig", "decision_with_models", "targets"]
 
 
 def targets(view: View, config: CarryConfig | None = None) -> FloatArray:
@@ -63,6 +66,28 @@ def targets(view: View, config: CarryConfig | None = None) -> FloatArray:
     alpha = -bars * clipped(funding[usable], cfg.forecast_clip)
     weights[usable] = optimize_portfolio(alpha, slope, risk, leverage=cfg.leverage)
     return weights
+
+
+def decision_with_models(
+    models: DatedModels, config: CarryConfig | None = None, costs: CostAssumptions | None = None
+) -> JointCarry:
+    """Carry in full on trained models: a decision that also decides from holdings.
+
+    Args:
+        models: see :class:`~slipstream.core.forecast.dated_models.DatedModels`.
+        config: defaults to ``CarryConfig()``.
+        costs: what the book pays to trade; default :class:`~slipstream.core.portfolio.costs.CostAssumptions`.
+
+    Raises:
+        UsageError: the configuration asks for the form without models.
+    """
+    from slipstream.core.portfolio.costs import CostAssumptions
+    from slipstream.strategies.carry.joint import JointCarry
+
+    cfg = config or CarryConfig()
+    if cfg.model == "ewma":
+        raise UsageError("carry model is ewma and models were given; set model to auto or joint, or leave them out")
+    return JointCarry(models, cfg, costs or CostAssumptions())
 
 
 def clipped(values: FloatArray, deviations: float) -> FloatArray:
