@@ -17,8 +17,8 @@ from hypothesis.extra import numpy as arrays
 
 from slipstream.research.executor import SerialExecutor
 from slipstream.research.local_executor import LocalExecutor
-from slipstream.research.resumable import JournalBusy, resumable_map
 from slipstream.research.result_file import Kept, ResultError, decode, encode
+from slipstream.research.resumable import JournalBusy, resumable_map
 
 SCALARS = (
     st.none()

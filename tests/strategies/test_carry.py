@@ -94,7 +94,12 @@ def test_the_command_collects_funding_and_takes_the_holding_period(
     found = {}
     for hours in ("8", "48"):
         output = tmp_path / f"{hours}.csv"
-        assert run_backtest(["--", *flags, "--H", hours, "--leverage", "2", "--output", str(output), "--json"]) == 0
+        assert (
+            run_backtest(
+                ["--", *flags, "--model", "ewma", "--H", hours, "--leverage", "2", "--output", str(output), "--json"]
+            )
+            == 0
+        )
         found[hours] = json.loads(capsys.readouterr().out)
     assert found["8"]["rebalance_hours"] == 8.0
     assert found["8"]["decisions"] == pytest.approx(6 * found["48"]["decisions"], rel=0.05)
@@ -106,7 +111,7 @@ def test_without_a_funding_file_the_book_stays_flat_and_the_output_says_why(
     market_csv: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     returns = ["--returns-csv", str(market_csv["--returns-csv"])]
-    assert run_backtest([*returns, "--output", str(tmp_path / "a.csv"), "--json"]) == 0
+    assert run_backtest([*returns, "--model", "ewma", "--output", str(tmp_path / "a.csv"), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["sharpe"] == said["total_return"] == said["turnover_per_year"] == 0.0
     assert "no funding was given: funding P&L is 0" in said["notes"]
@@ -140,7 +145,7 @@ def test_on_recorded_history_the_funding_leg_is_earned(
     panel = resample(load_panel(shared / "data" / "hourly" / "hyperliquid_perps_1h.parquet"), 4)
     returns, funding, volume = (str(file) for file in export_csv(panel, tmp_path, "4h"))
     flags = ["--returns-csv", returns, "--funding-csv", funding, "--volume-csv", volume, "--capital", "100000"]
-    assert run_backtest([*flags, "--output", str(tmp_path / "carry.csv"), "--json"]) == 0
+    assert run_backtest([*flags, "--model", "ewma", "--output", str(tmp_path / "carry.csv"), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     years = said["bars"] * said["bar_hours"] / 8766.0
     assert 0.05 < said["pnl_usd"]["funding"] / 100_000.0 / years < 0.5

@@ -24,6 +24,7 @@ PARAMETERS: dict[str, Any] = {
     "lookback_hours": 24.0,
     "volatility_span_hours": 64.0,
     "spec": PCASpec(K=20),
+    "spans_hours": (8.0, 32.0),
 }
 ARRAYS = ("open", "high", "low", "close", "volume_usd", "funding")
 NOT_FEATURES = ("targets", "scores", "weights_from_scores", "daily_returns_of")
@@ -59,11 +60,12 @@ FEATURES = features()
 
 
 def with_another_future(panel: Panel, row: int) -> Panel:
-    """The panel with the rows after ``row`` shuffled, and the universe judged anew."""
+    """The panel with the rows after ``row`` shuffled, and the universe of those judged anew."""
     order = np.arange(panel.rows)
     np.random.default_rng(row).shuffle(order[row + 1 :])
     shuffled = replace(panel, **{name: np.ascontiguousarray(getattr(panel, name)[order]) for name in ARRAYS})
     universe = tradable_universe(shuffled.close, shuffled.volume_usd, panel.bar_hours, UniverseRule())
+    universe[: row + 1] = panel.universe[: row + 1]  # judged on the hourly bars this panel was made of
     return replace(shuffled, universe=universe)
 
 

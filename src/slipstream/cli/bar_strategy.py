@@ -209,13 +209,23 @@ class BacktestJob:
     parameters: Any
     panel: Panel
 
-    def trade(self, rebalance_hours: float, output: Path, *, signals_csv: Path | None = None) -> None:
+    def trade(
+        self,
+        rebalance_hours: float,
+        output: Path,
+        *,
+        signals_csv: Path | None = None,
+        decide: Decide | None = None,
+        remarks: Sequence[str] = (),
+    ) -> None:
         """Run, write the returns, and print what came of it.
 
         Args:
             rebalance_hours: hours between decisions.
             output: the file of returns.
             signals_csv: scores to trade in place of the strategy's own.
+            decide: the decision to trade; None: the strategy's ``targets``.
+            remarks: what else the output is to say.
 
         Raises:
             DataError: the scores cannot be used.
@@ -223,11 +233,11 @@ class BacktestJob:
         """
         from slipstream.strategies.bar_backtest import run_bar_backtest
 
-        decide, config = self._decision(signals_csv), self.settings.backtest_config()
+        decision, config = decide or self._decision(signals_csv), self.settings.backtest_config()
         with noting_warnings() as notes:
-            result = run_bar_backtest(self.panel, decide, rebalance_hours=rebalance_hours, config=config)
+            result = run_bar_backtest(self.panel, decision, rebalance_hours=rebalance_hours, config=config)
         _write_returns(result, output)
-        notes += self._remarks(result, config)
+        notes += [*remarks, *self._remarks(result, config)]
         summary = summary_of(result)
         if self.flags.as_json:
             context = {"strategy": self.settings.strategy, "source": self.panel.source, "coins": len(self.panel.coins)}

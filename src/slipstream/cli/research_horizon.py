@@ -18,7 +18,7 @@ from slipstream.cli.research_data import DataDir, DataPath, Interval, interval_h
 from slipstream.cli.research_runs import DEFAULT_REGISTRY
 
 if TYPE_CHECKING:
-    from slipstream.core.panel import Panel
+    from slipstream.core.panel import FloatArray, Panel
     from slipstream.research.executor import Progress
     from slipstream.research.search import SearchRequest, SearchResult
 
@@ -180,7 +180,7 @@ def run_search(
 def _search(
     panel: Panel,
     request: SearchRequest,
-    exposures: dict[int, object],
+    exposures: dict[int, FloatArray],
     trials: int,
     journal: Path,
     flags: SearchFlags,
@@ -196,7 +196,7 @@ def _search(
                 executor,
                 journal=journal,
                 trials=trials,
-                exposures=exposures,  # type: ignore[arg-type]
+                exposures=exposures,
                 progress=advance,
             )
         except KeyboardInterrupt:
@@ -211,14 +211,14 @@ def _exposures(
     data: Path | None,
     data_dir: Path,
     bar_hours: int,
-) -> dict[int, object]:
+) -> dict[int, FloatArray]:
     if folder is None:
         return {}
     from slipstream.research.pca_files import read_exposures
 
     source = f"--data {data}" if data is not None else f"--data-dir {data_dir}"
     features = request.features
-    found: dict[int, object] = {}
+    found: dict[int, FloatArray] = {}
     for hours in request.horizons:
         build = (
             f"python scripts/build_pca_factor.py --H {hours} --K {features.K} --weight-method {features.pca_method} "

@@ -101,9 +101,9 @@ def _feed(digest: _Hash, value: object, place: str) -> None:
             _feed(digest, member, f"{place}[{position}]")
     elif isinstance(value, Mapping):
         _piece(digest, b"m", str(len(value)).encode())
-        for key, member in sorted((content_hash(key), member) for key, member in value.items()):
-            _piece(digest, b"k", key.encode())
-            _feed(digest, member, f"{place}[{key!r}]")
+        for name, key in sorted((content_hash(key), key) for key in value):
+            _piece(digest, b"k", name.encode())
+            _feed(digest, value[key], f"{place}[{key!r}]")
     elif is_dataclass(value) and not isinstance(value, type):
         _feed_fields(digest, value, place)
     else:

@@ -23,7 +23,8 @@ class CarryConfig:
             cross-sectional median, so that one coin's squeeze is not the whole book.
         min_coins: fewer usable coins than this leave the book flat.
         risk_aversion: joint: price of variance in the objective.
-        max_weight: joint: cap of each absolute weight; None for none.
+        max_weight: joint: cap of each absolute weight; None for none. At a risk aversion of 1 the optimum is full Kelly,
+            which is right for certain knowledge only: without a cap a few coins are the book.
         covariance_hours: joint: what the risk model looks back on, hours.
         retrain_hours: joint: hours between the models a backtest trains on its way.
     """
@@ -36,7 +37,7 @@ class CarryConfig:
     forecast_clip: float = 5.0
     min_coins: int = 5
     risk_aversion: float = 1.0
-    max_weight: float | None = None
+    max_weight: float | None = 0.1
     covariance_hours: float = 2880.0
     retrain_hours: float = 720.0
 
