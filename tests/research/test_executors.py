@@ -25,7 +25,7 @@ from slipstream.errors import SlipstreamError, UsageError
 from slipstream.lake.synthetic import SyntheticConfig, synthetic_market
 from slipstream.research.executor import SerialExecutor, executor_from
 from slipstream.research.local_executor import LocalExecutor
-from slipstream.research.tasks import ONE_THREAD, TaskError, TaskRequestError, WorkerDied
+from slipstream.research.tasks import THREAD_VARIABLES, TaskError, TaskRequestError, WorkerDied
 
 RAY = pytest.param(
     "ray",
@@ -97,7 +97,7 @@ def test_results_do_not_depend_on_the_threads_the_caller_allows(shared, expected
     """The sums of two threads differ from those of one, so an executor must not let the caller's setting through."""
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("this machine has one core: its linear algebra runs on one thread anyway")
-    for name in ONE_THREAD:
+    for name in THREAD_VARIABLES:
         monkeypatch.setenv(name, "2")
     with threadpool_limits(limits=2), LocalExecutor(1) as local:
         assert not same_bits(tasks.study(4, shared), expected[0])
@@ -209,7 +209,7 @@ def test_the_serial_executor_gives_the_environment_back() -> None:
     before = dict(os.environ)
     SerialExecutor().map(tasks.square, [1])
     assert dict(os.environ) == before
-    assert not ONE_THREAD.keys() & (os.environ.keys() - before.keys())
+    assert not set(THREAD_VARIABLES) & (os.environ.keys() - before.keys())
 
 
 INTERRUPTED = """
@@ -307,9 +307,10 @@ def test_workers_do_not_outlive_a_parent_that_was_killed(tmp_path, temporary) ->
 
 
 @pytest.fixture
-def standing_cluster(temporary):
+def standing_cluster(temporary, monkeypatch):
     """A Ray cluster of two worker processes that somebody else has started."""
     pytest.importorskip("ray", reason="Ray is not installed; the cluster extra brings it")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "ab" * 32)
     with socket.socket() as one, socket.socket() as two:
         one.bind(("127.0.0.1", 0))
         two.bind(("127.0.0.1", 0))
@@ -327,15 +328,15 @@ def standing_cluster(temporary):
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", outer)) == 0
 
-    assert wait_until(listening, 60)
-    yield f"127.0.0.1:{outer}", process
-    process.terminate()
-    process.wait(timeout=30)
+    try:
+        assert wait_until(listening, 60), "the cluster did not start"
+        yield f"127.0.0.1:{outer}", process
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
 
 
-def test_a_standing_cluster_gives_the_same_bits_and_is_left_standing(
-    standing_cluster, shared, expected, monkeypatch
-) -> None:
+def test_a_standing_cluster_gives_the_same_bits_and_is_left_standing(standing_cluster, shared, expected) -> None:
     address, process = standing_cluster
     for _ in range(2):
         with executor_from(f"ray://{address}") as cluster:

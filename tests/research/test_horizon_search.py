@@ -13,6 +13,7 @@ from slipstream.core.forecast.errors import ForecastError, NotEnoughData
 from slipstream.core.forecast.walk_forward import WalkForwardSettings
 from slipstream.core.panel import Panel
 from slipstream.core.portfolio.costs import CostAssumptions
+from slipstream.errors import DataError
 from slipstream.lake import load_panel
 from slipstream.lake.synthetic import SyntheticConfig, synthetic_market
 from slipstream.reports.horizon_words import findings, survives
@@ -21,6 +22,7 @@ from slipstream.research.dataset import FeatureSettings, horizon_data
 from slipstream.research.executor import SerialExecutor
 from slipstream.research.horizon_forecasts import forecast_horizon
 from slipstream.research.horizon_scores import shifted_skill
+from slipstream.research.local_executor import LocalExecutor
 from slipstream.research.net_edge import BookSettings, phase_tasks, run_phase, shared_market
 from slipstream.research.search import SearchRequest, SearchResult, search_horizons
 from slipstream.research.summary_files import edge_claimed, summary
@@ -157,6 +159,15 @@ def test_an_interrupted_search_goes_on_where_it_stopped(panel: Panel, found: Sea
     assert rest.by_net == found.by_net
 
 
+@pytest.mark.full
+def test_worker_processes_give_the_same_bits(panel: Panel, found: SearchResult) -> None:
+    with LocalExecutor(2) as executor:
+        other = search_horizons(panel, request(4, 12), executor)
+    assert other.by_net == found.by_net
+    for hours in (4, 12):
+        np.testing.assert_array_equal(other.edges[hours].parts, found.edges[hours].parts)
+
+
 def test_every_try_on_record_deflates_the_sharpe_ratio(panel: Panel, found: SearchResult) -> None:
     many = search_horizons(panel, request(4, 12), SerialExecutor(), trials=200)
     assert (found.deflated.trials, many.deflated.trials) == (2, 200)
@@ -187,11 +198,23 @@ def test_a_request_that_makes_no_sense_is_refused(changed: dict[str, object], ca
         SearchRequest(**changed)
 
 
+def without(panel: Panel, name: str, value: float) -> Panel:
+    """The panel with one of its arrays blanked."""
+    kept = {key: getattr(panel, key) for key in ("open", "high", "low", "close", "volume_usd", "funding")}
+    return Panel.build(
+        panel.known_at_ms, panel.coins, panel.bar_hours, **{**kept, name: np.full_like(panel.close, value)}
+    )
+
+
+def test_bars_without_funding_or_without_the_volumes_a_factor_needs_are_refused_with_the_way_out(panel: Panel) -> None:
+    with pytest.raises(DataError, match="no funding is recorded"):
+        search(without(panel, "funding", 0.0), 12)
+    with pytest.raises(DataError, match="--pca-method none"):
+        search(without(panel, "volume_usd", np.nan), 12)
+
+
 def test_without_volumes_every_coin_has_one_impact_cost_and_the_words_say_so(panel: Panel) -> None:
-    blind = Panel.build(
-        panel.known_at_ms, panel.coins, 4, open=panel.open, high=panel.high, low=panel.low, close=panel.close,
-        volume_usd=np.full_like(panel.close, np.nan), funding=panel.funding,
-    )  # fmt: skip
+    blind = without(panel, "volume_usd", np.nan)
     result = search(blind, 12, features=FeatureSettings(spans_hours=(4.0, 64.0), pca_method="none"))
     assert "No volume is recorded" in findings(result)[-1]
     assert result.edges[12].turnover.min() > 0.0
@@ -227,12 +250,53 @@ def test_a_planted_signal_loses_its_edge_once_labels_are_shifted_past_it(fading:
     assert abs(curve[16].t) < 3.0
 
 
+def claims_where_nothing_is(seeds: range) -> list[bool]:
+    """Whether an edge is claimed, seed by seed, in markets whose price takes back what funding pays."""
+    panels = (market(24 * 150, seed, momentum_strength=0.0, funding_carried_by_price=1.0) for seed in seeds)
+    return [edge_claimed(search(panel, 8, 24)) for panel in panels]
+
+
 def test_nothing_is_claimed_where_price_takes_back_what_funding_pays() -> None:
-    claimed = 0
-    for seed in range(4):
-        panel = market(24 * 110, seed, momentum_strength=0.0, funding_carried_by_price=1.0)
-        claimed += edge_claimed(search(panel, 8, 24))
-    assert claimed == 0
+    assert sum(claims_where_nothing_is(range(4))) <= 1
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+def test_an_edge_is_claimed_in_at_most_a_tenth_of_markets_that_have_none() -> None:
+    assert sum(claims_where_nothing_is(range(100, 150))) <= 5
+
+
+def best_of_planted(seeds: range) -> tuple[list[int], np.ndarray]:
+    """The horizon chosen in each market with a planted drift, and net Sharpe ratios by seed and horizon.
+
+    Planted: hourly drift of 0.1 idiosyncratic volatilities with a half-life of 24 h, nothing from funding; 20 coins, a
+    year, 142 bp of linear cost. Over 4 h a forecast does not pay for the trade and over 48 h it has faded: 12 h is the
+    true best, by a net Sharpe ratio of about 1.5 to 2.
+    """
+    chosen, sharpe = [], []
+    planted = {"momentum_strength": 0.1, "momentum_half_life_hours": 24.0, "funding_carried_by_price": 1.0}
+    calm = {"coins": 20, "volume_usd_per_hour": 1e8, "late_listings": 0.0, "delistings_per_year": 0.0}
+    for seed in seeds:
+        panel = market(24 * 365, seed, **planted, **calm)
+        result = search(panel, 4, 12, 48, books=BookSettings(costs=CostAssumptions(2.0, 140.0, 1.0)))
+        chosen.append(result.by_net.best)
+        sharpe.append(result.net.estimate)
+    return chosen, np.array(sharpe)
+
+
+def test_a_drift_that_lives_a_day_and_is_dear_to_trade_is_best_held_for_half_a_day() -> None:
+    chosen, sharpe = best_of_planted(range(2))
+    assert chosen == [12, 12]
+    assert (sharpe.mean(axis=0)[1] - sharpe.mean(axis=0)[[0, 2]] > 1.0).all()
+
+
+@pytest.mark.full
+@pytest.mark.timeout(900)
+def test_the_planted_best_horizon_is_chosen_in_nine_of_ten_markets() -> None:
+    chosen, sharpe = best_of_planted(range(200, 250))
+    ordered = np.sort(sharpe.mean(axis=0))
+    assert ordered[-1] - ordered[-2] == pytest.approx(1.75, abs=0.5)
+    assert sum(best == 12 for best in chosen) >= 45
 
 
 def test_funding_is_foreseen_in_money_less_so_further_ahead_and_an_ewma_gives_its_share(found: SearchResult) -> None:

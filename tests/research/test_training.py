@@ -148,8 +148,8 @@ def test_a_saved_model_predicts_the_money_of_the_one_in_memory(market: Panel, tr
 def test_planted_carry_is_found_and_scored_out_of_sample(market: Panel) -> None:
     scored = replace(QUICK, n_bootstrap=50, walk=WalkForwardSettings(blocks=5, inner_folds=4, min_train_days=10.0))
     model = train_model(market, scored)
-    assert model.r2["funding_return"] > 0.05
-    assert model.r2["combined_return"] < model.r2["combined_sigma"]
+    assert model.r2["funding_money"] > 0.05
+    assert model.r2["combined_money"] < model.r2["combined_sigma"]
     assert len(model.quantile_table) == 10
     assert all(np.isfinite(model.funding.se))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from slipstream.cli.bar_strategy import say
+from slipstream.cli.bar_strategy import noting_warnings, say
 from slipstream.cli.research_data import DataDir, DataPath, Interval, interval_hours, research_panel
 from slipstream.cli.research_runs import DEFAULT_REGISTRY
 
@@ -163,7 +163,8 @@ def run_search(
     ):
         trials = registry.trials(KIND, data_hash=data_hash)
         journal = out / ".books"
-        result = _search(panel, request, exposures, trials, journal, flags)
+        with noting_warnings() as notes:
+            result = _search(panel, request, exposures, trials, journal, flags)
         texts = file_texts(result, panel) | {"report.html": render_horizon_report(result)}
         with staged(out) as stage:
             for name, text in texts.items():
@@ -173,7 +174,7 @@ def run_search(
     if flags.as_json:
         sys.stdout.write(texts["optimization_summary.json"])
     else:
-        _print(result, out)
+        _print(result, out, notes)
     return 1 if result.left_out else 0
 
 
@@ -259,7 +260,7 @@ def _progress(quiet: bool) -> Iterator[Progress | None]:
         yield advance
 
 
-def _print(result: SearchResult, out: Path) -> None:
+def _print(result: SearchResult, out: Path, notes: Sequence[str]) -> None:
     from slipstream.reports.horizon_words import findings, terminal_table
 
     for line in terminal_table(result):
@@ -267,6 +268,8 @@ def _print(result: SearchResult, out: Path) -> None:
     say("")
     for sentence in findings(result):
         say(f"- {sentence}")
+    for note in notes:
+        say(f"note: {note}")
     for why in result.left_out.values():
         say(f"left out: {why}")
     say(f"written to {out}: report.html, optimization_summary.json, H_comparison.csv and {len(result.horizons)} models")

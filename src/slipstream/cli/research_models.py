@@ -220,8 +220,8 @@ def _print_model(model: JointModel, file: Path) -> None:
         f"{described['coins']} coins, penalties {model.alpha.penalty:g} and {model.funding.penalty:g}"
     )
     if model.r2:
-        price, paid, both = (model.r2[f"{name}_return"] for name in ("alpha", "funding", "combined"))
-        say(f"  R2 out of sample, in returns: price {price:.4f}, funding {paid:.4f}, both {both:.4f}")
+        price, paid, both = (model.r2[f"{name}_money"] for name in ("alpha", "funding", "combined"))
+        say(f"  R2 out of sample, in money: price {price:.4f}, funding {paid:.4f}, both {both:.4f}")
 
 
 def _write_table(frame: pl.DataFrame, out: Path) -> None:

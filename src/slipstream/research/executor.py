@@ -28,7 +28,6 @@ from slipstream.research.tasks import (
     Outcome,
     Shared,
     function_name,
-    one_thread_environment,
     pack,
     run_task,
     unpack,
@@ -124,14 +123,10 @@ class SerialExecutor(Executor):
     """One item after the other, in this process."""
 
     def _outcomes(self, function: Callable[..., Any], items: Sequence[Any], shared: Shared | None) -> Outcomes:
-        from threadpoolctl import threadpool_limits
-
         # Through the same packing as elsewhere, so that a task that writes into what is shared fails here as well.
         held = None if shared is None else unpack(pack(shared))
         for index, item in enumerate(items):
-            # The environment is for libraries the task is the first to load, the limit for those already here.
-            with one_thread_environment(), threadpool_limits(limits=1):
-                outcome = run_task(function, item, held)
+            outcome = run_task(function, item, held)
             yield index, outcome
             if isinstance(outcome, Failed):
                 return

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from slipstream.research.executor import Executor, Outcomes, in_flight, usable_cores
-from slipstream.research.tasks import Outcome, Shared, WorkerDied, one_thread_environment, pack, run_task, unpack
+from slipstream.research.tasks import Outcome, Shared, WorkerDied, pack, run_task, unpack
 
 _ALIGNMENT = 64
 """Bytes; arrays begin on a cache line, as numpy lets them begin."""
@@ -76,8 +76,8 @@ class LocalExecutor(Executor):
             file = None if shared is None else self._write(pack(shared))
 
             def submit(index: int) -> Future[Outcome]:
-                # The pool spawns its processes here; they inherit what is blocked and what is in the environment.
-                with _interrupts_held_back(), one_thread_environment():
+                # The pool spawns its processes here; they inherit what is blocked.
+                with _interrupts_held_back():
                     return pool.submit(_in_worker, function, items[index], file)
 
             def outcome(future: Future[Outcome]) -> Outcome:

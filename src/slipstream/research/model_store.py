@@ -144,7 +144,7 @@ def card_text(model: JointModel) -> str:
         f"| versions | {', '.join(f'{name} {found[:16]}' for name, found in sorted(card.versions.items()))} |",
         f"| content | {model.content_hash[:16]} |",
         "",
-        "R2 in sigma units measures how persistent funding is; R2 in returns measures money. Read the second.",
+        "R2 in sigma units measures how persistent funding is; R2 in money, what can be earned. Read the second.",
         "",
         "Coins: " + ", ".join(card.coins),
         "",

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from slipstream.core.backtest.parts import FUNDING, PRICE
+from slipstream.core.backtest.parts import FEES, FUNDING, IMPACT, PRICE
 from slipstream.core.forecast.bootstrap import BlockDraws
 from slipstream.core.panel import HOUR_MS, FloatArray, Panel
 from slipstream.core.portfolio.costs import CostAssumptions
@@ -183,7 +183,7 @@ def run_phase(task: PhaseTask, shared: Mapping[str, Any]) -> dict[str, FloatArra
     begin = first + 1 - start
     inside = parts[begin : begin + len(held)]
     inside[:, 0], inside[:, 1] = held[:, PRICE], held[:, FUNDING]
-    inside[:, 2] = held.sum(axis=1) - held[:, PRICE] - held[:, FUNDING]
+    inside[:, 2] = held[:, FEES] + held[:, IMPACT]
     counts = found.counts
     figures = [
         found.turnover.mean(),

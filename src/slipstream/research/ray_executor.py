@@ -18,11 +18,12 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 from slipstream.errors import SlipstreamError, UsageError
 from slipstream.research.executor import Executor, Outcomes, in_flight, usable_cores
-from slipstream.research.tasks import ONE_THREAD, Outcome, Shared, WorkerDied, pack, run_task, unpack
+from slipstream.research.tasks import Outcome, Shared, WorkerDied, environment, pack, run_task, unpack
 
 _LOCAL = "local"
 _SHOWN = 200
@@ -126,34 +127,35 @@ class RayExecutor(Executor):
     def _connect(self) -> None:
         if self._connected:
             return
-        os.environ.update({name: value for name, value in _QUIET.items() if name not in os.environ})
-        import ray
-
-        if ray.is_initialized():
-            raise UsageError("this process is connected to a Ray cluster already; close that executor first")
-        settings: dict[str, Any] = {"log_to_driver": False, "runtime_env": {"env_vars": ONE_THREAD}}
-        if self.address == _LOCAL:
+        own = self.address == _LOCAL
+        settings: dict[str, Any] = {}
+        variables = dict(_QUIET)
+        if own:
             usual = tempfile.gettempdir()
             place = usual if len(usual) <= _LONGEST_PLACE else "/tmp"  # noqa: S108 - a fresh folder is made in it
             self._folder = tempfile.TemporaryDirectory(prefix="ray-", dir=place, ignore_cleanup_errors=True)
+            settings = {"num_cpus": self.workers, "include_dashboard": False, "_temp_dir": self._folder.name}
+            # Whatever this process can import, its workers can. (Not by Ray's runtime_env: the agent behind it does
+            # not start from a path with a space.)
+            variables["PYTHONPATH"] = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
             if not any(name in os.environ for name in _KEYS):
                 # A key of our own: Ray would otherwise leave one in the home directory.
                 os.environ[_KEYS[0]] = _KEY
-            # Whatever this process can import, its workers can.
-            importable = os.pathsep.join(sys.path)
-            settings["runtime_env"] = {"env_vars": {**ONE_THREAD, "PYTHONPATH": importable}}
-            settings |= {"num_cpus": self.workers, "include_dashboard": False, "_temp_dir": self._folder.name}
         else:
             self._knock()
-        # Set before the attempt: an interrupt in the middle must still take down what has been started.
-        self._connected = True
-        try:
-            ray.init(address=self.address, logging_level="ERROR", **settings)
-        except (ConnectionError, RuntimeError) as problem:
-            reason = " ".join(str(problem).split())[:200]
-            raise SlipstreamError(
-                f"--executor {self.address}: the Ray cluster cannot be reached: {reason}"
-            ) from problem
+        with environment(variables):
+            import ray
+
+            if ray.is_initialized():
+                raise UsageError("this process is connected to a Ray cluster already; close that executor first")
+            # Set before the attempt: an interrupt in the middle must still take down what has been started.
+            self._connected = True
+            try:
+                ray.init(address=self.address, logging_level="ERROR", log_to_driver=False, **settings)
+            except (ConnectionError, RuntimeError) as problem:
+                raise SlipstreamError(
+                    f"--executor {self.address}: the Ray cluster cannot be reached: {_one_line(problem)}"
+                ) from problem
 
     def _knock(self) -> None:
         """Ray tries for half a minute to reach a cluster that is not there."""

@@ -38,6 +38,7 @@ from slipstream.core.forecast.quantiles import QuantileMode
 from slipstream.core.forecast.targets import holding_bars
 from slipstream.core.forecast.walk_forward import WalkForwardSettings
 from slipstream.core.panel import HOURS_PER_YEAR, FloatArray, Panel
+from slipstream.errors import DataError
 from slipstream.research.content import content_hash
 from slipstream.research.dataset import FeatureSettings, horizon_data
 from slipstream.research.executor import Executor, Progress
@@ -195,11 +196,13 @@ def search_horizons(
 
     Raises:
         NotEnoughData: no horizon can be scored; each one's reason is in the message.
+        DataError: no funding is recorded, or no volume for a factor weighted by it.
         UsageError: an H is no multiple of the bar, or a setting does not fit.
     """
     asked = tuple(sorted(set(request.horizons)))
     for hours in asked:
         holding_bars(hours, panel.bar_hours)
+    _require_inputs(panel, request)
     how = _with_kept_spans(request, asked, panel.bar_hours)
     forecasts, span, left_out = _forecast_all(panel, how, exposures or {})
     start = max(forecast.first_scored for forecast in forecasts.values())
@@ -235,6 +238,19 @@ def search_horizons(
         deflated=_deflated(net_returns, net, by_net.best, trials, panel.bar_hours),
         parts_bp={hours: (edge.parts_bp(), edge.parts_bp_draws(draws)) for hours, edge in edges.items()},
     )
+
+
+def _require_inputs(panel: Panel, request: SearchRequest) -> None:
+    """What would otherwise end in features that are missing or do not vary."""
+    if not np.nan_to_num(panel.funding).any():
+        raise DataError(
+            f"{panel.source}: no funding is recorded, and the joint model forecasts it; give bars with funding"
+        )
+    if request.features.pca_method != "none" and np.isnan(panel.volume_usd).all():
+        raise DataError(
+            f"{panel.source}: no volume is recorded, and the factor is weighted by it; use the weights none "
+            "(--pca-method none)"
+        )
 
 
 def _with_kept_spans(request: SearchRequest, horizons: tuple[int, ...], bar_hours: int) -> SearchRequest:

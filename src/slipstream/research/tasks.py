@@ -25,10 +25,14 @@ from slipstream.errors import SlipstreamError, UsageError
 
 Shared = Mapping[str, object]
 
-ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
 )
-"""What a process must find in its environment when it loads a linear algebra library."""
+"""What libraries of linear algebra look up in the environment when they are loaded."""
 
 _ITEM_TEXT = 80
 
@@ -93,7 +97,7 @@ def run_task(function: Callable[..., Any], item: object, shared: Shared | None) 
     :class:`Failed`.
     """
     report = _FailureReport()
-    with report:
+    with one_thread(), report:
         value = function(item) if shared is None else function(item, shared)
         return Done(pickle.dumps(value, protocol=5))
     return report.failed()
@@ -170,15 +174,25 @@ def unpack(blocks: Sequence[Any]) -> Shared:
 
 
 @contextmanager
-def one_thread_environment() -> Iterator[None]:
-    """Libraries loaded inside the block, and processes started from it, compute on one thread."""
-    before = {name: os.environ.get(name) for name in ONE_THREAD}
-    os.environ.update(ONE_THREAD)
+def one_thread() -> Iterator[None]:
+    """Linear algebra inside the block runs on one thread; a third of a millisecond."""
+    from threadpoolctl import threadpool_limits
+
+    # The environment is for libraries that the block is the first to load, the limit for those already here.
+    with environment(dict.fromkeys(THREAD_VARIABLES, "1")), threadpool_limits(limits=1):
+        yield
+
+
+@contextmanager
+def environment(values: Mapping[str, str]) -> Iterator[None]:
+    """The environment with ``values`` in it for as long as the block lasts; processes started inside keep them."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:
         for name, value in before.items():
             if value is None:
-                os.environ.pop(name, None)
+                del os.environ[name]
             else:
                 os.environ[name] = value

@@ -317,7 +317,7 @@ def _scores(
     in_money = joint_r2(came.price_return[span], price, came.funding_paid[span], paid)
     r2 = {
         f"{name}_{unit}": getattr(scores, name).value
-        for unit, scores in (("sigma", in_sigma), ("return", in_money))
+        for unit, scores in (("sigma", in_sigma), ("money", in_money))
         for name in ("alpha", "funding", "combined")
     }
     table = quantile_table(price - paid, came.price_return[span], came.funding_paid[span], draws, unit=1e4)
