@@ -99,14 +99,14 @@ def _(mo, np, panel):
     from slipstream.core.factors.pca_spec import PCASpec
 
     beta = panel.view().feature(pca_exposures, spec=PCASpec(K=30, H_hours=8))[:, 0, 0]
-    low_beta, middle_beta, high_beta = np.nanquantile(beta[-1], (0.1, 0.5, 0.9))
+    low_beta, middle_beta, high_beta = np.nanquantile(beta[-180:], (0.1, 0.5, 0.9))
     mo.md(
         f"""
         ## 2. What the market explains
 
         Coins move together. The first principal component of 30 eight-hour bars, weighted by USD volume, is the market;
-        each coin's slope on it is its beta. At the last close the middle one is {middle_beta:.2f}, and eight in ten lie
-        between {low_beta:.2f} and {high_beta:.2f}. What is left after the market is what we try to forecast.
+        each coin's slope on it is its beta. Over the last 30 days the middle one was {middle_beta:.2f}, and
+        eight in ten lay between {low_beta:.2f} and {high_beta:.2f}. What is left after the market is what we try to forecast.
         """
     )
     return (beta,)

@@ -193,7 +193,13 @@ def test_a_bad_file_is_one_line_with_its_place_and_nothing_is_written(kind, word
         (["--strategies", "carry,carry"], ["twice"]),
         (["--coins", "COIN0,COIN9"], ["COIN9"]),
         (["--cycle", "daily"], ["--cycle", "24h"]),
-        (["--cycle", "5d", "--start", "2031-01-01"], ["no decision"]),
+        (["--cycle", "999999999999999999d"], ["--cycle", "year"]),
+        (["--start", "2024-02-10", "--end", "2024-02-01"], ["--start", "--end"]),
+        (["--start", "2030-01-01"], ["--start", "last bar"]),
+        (["--min-adv", "nan"], ["daily volume"]),
+        (["--capital", "1e300"], ["capital", "at most"]),
+        (["--capital", "abc"], ["--capital"]),
+        (["--cycle", "40d", "--start", "2024-02-10"], ["no decision"]),
         (["--start", "yesterday"], ["--start", "ISO"]),
         (["--capital", "-5"], ["capital", "positive"]),
     ],
@@ -206,6 +212,56 @@ def test_a_request_that_cannot_be_met_names_what_is_wrong(arguments, words, pane
     for word in words:
         assert word in error
     assert not (tmp_path / "out").exists()
+
+
+def test_bars_from_the_future_are_refused_and_the_one_being_formed_is_left_out(tmp_path, capsys, monkeypatch):
+    file = tmp_path / "panel.parquet"
+    candles().write_parquet(file)
+    last_open_ms = 1_704_067_200_000 + (24 * 50 - 1) * 3_600_000
+    monkeypatch.setattr("slipstream.cli.clock.wall_clock_ms", lambda: last_open_ms + 60_000)
+    assert run(app, ["backtest", "--data", str(file), "--out", str(tmp_path / "out"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["data"]["rows"] == 6 * (24 * 50 - 1)
+    monkeypatch.setattr("slipstream.cli.clock.wall_clock_ms", lambda: last_open_ms - 60_000)
+    assert run(app, ["backtest", "--data", str(file), "--out", str(tmp_path / "other")]) == 2
+    error = capsys.readouterr().err
+    assert "panel.parquet row 1199" in error
+    assert "future" in error
+    assert not (tmp_path / "other").exists()
+
+
+def test_an_interrupt_during_the_final_moves_waits_until_all_files_are_in_place(panel_file, tmp_path):
+    """A signal sent between two renames is delivered after the last: never a mixture of old and new."""
+    code = (
+        "import os, signal, sys, pathlib\n"
+        "from slipstream.cli.errors import run\n"
+        "from slipstream.cli.main import app\n"
+        "plain = pathlib.Path.replace\n"
+        "def slow(self, target):\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return plain(self, target)\n"
+        "pathlib.Path.replace = slow\n"
+        "sys.exit(run(app, sys.argv[1:]))\n"
+    )
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "summary.json").write_text("old")
+    done = subprocess.run(
+        [sys.executable, "-c", code, "backtest", "--data", str(panel_file), "--out", str(out)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 130
+    assert {file.name for file in out.iterdir()} == OUTPUTS
+    assert (out / "summary.json").read_text() != "old"
+
+
+def test_a_reader_that_leaves_early_is_not_an_error(panel_file):
+    command = f"{sys.executable} -m slipstream.cli.main data status --data {panel_file} | head -n 1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, check=False)
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
 
 
 def test_a_missing_file_and_an_unknown_flag_end_with_code_two(tmp_path, capsys):

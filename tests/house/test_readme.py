@@ -94,7 +94,7 @@ def test_every_command_and_flag_named_exists(page: str) -> None:
             if not re.fullmatch(r"[a-z][a-z-]*", word):
                 break
             named.append(word)
-        subcommand = named[: 2 if named[:1] == ["data"] else 1]
+        subcommand = named[: 2 if named[:1] in (["data"], ["research"]) else 1]
         text = help_of(program, *subcommand)
         usage = " ".join([Path(program).name, *subcommand])
         assert usage in text, f"{usage} is not a command"

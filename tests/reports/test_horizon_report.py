@@ -52,8 +52,9 @@ def test_equal_results_give_equal_bytes(found: SearchResult, page: str) -> None:
 def test_every_section_and_picture_of_the_page_is_there(page: str) -> None:
     titles = re.findall(r"<figcaption><b>(.*?)</b>", page)
     assert titles == [
-        "R2 in deviations", "R2 in money", "Net Sharpe ratio", "Net edge by part", "H = 4 h", "H = 8 h", "H = 4 h",
-        "H = 8 h", "alpha model", "funding model", "Bootstrap plateau", "Shifted labels",
+        "R2 in deviations", "R2 in money", "Net Sharpe ratio", "Net edge by part", "H = 4 h", "H = 8 h",
+        "Cost of a round trip", "H = 4 h", "H = 8 h", "alpha model", "funding model", "Bootstrap plateau",
+        "Shifted labels",
     ]  # fmt: skip
     for drawing in re.findall(r"<svg.*?</svg>", page, re.DOTALL):
         root = ElementTree.fromstring(drawing)

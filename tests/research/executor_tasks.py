@@ -1,4 +1,7 @@
-"""Tasks for the tests of executors: a module of its own, because workers import it by name."""
+"""Tasks for the tests of executors, what they share, and when two results are the same.
+
+A module of its own, because workers import it by name.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,34 @@ from pathlib import Path
 import numpy as np
 
 from slipstream.errors import DataError
+from slipstream.lake.synthetic import SyntheticConfig, synthetic_market
 from slipstream.research.content import task_generator
+
+
+def same(one, other) -> bool:
+    """Equal in type and in bits, at any depth."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, np.ndarray | np.generic):
+        return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
+    if isinstance(one, float):
+        return one.hex() == other.hex()
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
+    return one == other
+
+
+def large_and_read_only():
+    """Arrays of every kind: flat, strided, and inside a dataclass."""
+    rng = np.random.default_rng(3)
+    return {
+        "returns": rng.standard_normal((600, 400)),
+        "long": rng.standard_normal(200_001),
+        "strided": rng.standard_normal((600, 800))[:, ::2],
+        "panel": synthetic_market(SyntheticConfig(coins=5, hours=200, seed=1)).panel,
+    }
 
 
 class TwoPartError(Exception):

@@ -9,7 +9,6 @@ import importlib.util
 import multiprocessing
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,12 +16,10 @@ import time
 from pathlib import Path
 
 import executor_tasks as tasks
-import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from slipstream.errors import SlipstreamError, UsageError
-from slipstream.lake.synthetic import SyntheticConfig, synthetic_market
+from slipstream.errors import UsageError
 from slipstream.research.executor import SerialExecutor, executor_from
 from slipstream.research.local_executor import LocalExecutor
 from slipstream.research.tasks import THREAD_VARIABLES, TaskError, TaskRequestError, WorkerDied
@@ -46,30 +43,13 @@ def executor(request):
 
 @pytest.fixture(scope="module")
 def shared():
-    """Arrays of every kind: flat, strided, and inside a dataclass."""
-    rng = np.random.default_rng(3)
-    wide = rng.standard_normal((600, 800))
-    panel = synthetic_market(SyntheticConfig(coins=5, hours=200, seed=1)).panel
-    return {
-        "returns": rng.standard_normal((600, 400)),
-        "long": rng.standard_normal(200_001),
-        "strided": wide[:, ::2],
-        "panel": panel,
-    }
+    return tasks.large_and_read_only()
 
 
 @pytest.fixture(scope="module")
 def expected(shared):
     with SerialExecutor() as serial:
         return serial.map(tasks.study, [4, 8, 12, 24, 48], shared=shared)
-
-
-def same_bits(one, other) -> bool:
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same_bits(one[key], other[key]) for key in one)
-    if isinstance(one, np.ndarray):
-        return one.dtype == other.dtype and one.tobytes() == other.tobytes()
-    return type(one) is type(other) and one == other
 
 
 def test_results_come_in_the_order_of_the_items(executor) -> None:
@@ -83,14 +63,14 @@ def test_no_items_give_no_results(executor, shared) -> None:
 
 def test_results_are_equal_bit_for_bit_to_the_serial_ones(executor, shared, expected) -> None:
     got = executor.map(tasks.study, [4, 8, 12, 24, 48], shared=shared)
-    assert all(same_bits(one, other) for one, other in zip(got, expected, strict=True))
+    assert tasks.same(got, expected)
 
 
 def test_results_do_not_depend_on_the_number_of_workers(shared, expected) -> None:
     with LocalExecutor(1) as one_worker:
         got = one_worker.map(tasks.study, [48, 4], shared=shared)
-    assert same_bits(got[0], expected[4])
-    assert same_bits(got[1], expected[0])
+    assert tasks.same(got[0], expected[4])
+    assert tasks.same(got[1], expected[0])
 
 
 def test_results_do_not_depend_on_the_threads_the_caller_allows(shared, expected, monkeypatch) -> None:
@@ -100,9 +80,9 @@ def test_results_do_not_depend_on_the_threads_the_caller_allows(shared, expected
     for name in THREAD_VARIABLES:
         monkeypatch.setenv(name, "2")
     with threadpool_limits(limits=2), LocalExecutor(1) as local:
-        assert not same_bits(tasks.study(4, shared), expected[0])
+        assert not tasks.same(tasks.study(4, shared), expected[0])
         for executor in (SerialExecutor(), local):
-            assert same_bits(executor.map(tasks.study, [4], shared=shared)[0], expected[0])
+            assert tasks.same(executor.map(tasks.study, [4], shared=shared)[0], expected[0])
 
 
 def test_what_is_shared_is_read_only_at_any_depth(executor, shared) -> None:
@@ -205,11 +185,12 @@ def test_a_stream_that_is_not_read_to_its_end_leaves_no_worker(tmp_path) -> None
     assert set(multiprocessing.active_children()) <= others
 
 
-def test_the_serial_executor_gives_the_environment_back() -> None:
+@pytest.mark.parametrize("name", ["serial", "local"])
+def test_an_executor_gives_the_environment_back(name) -> None:
     before = dict(os.environ)
-    SerialExecutor().map(tasks.square, [1])
+    with executor_from(name) as opened:
+        assert opened.map(tasks.square, [1]) == [1]
     assert dict(os.environ) == before
-    assert not set(THREAD_VARIABLES) & (os.environ.keys() - before.keys())
 
 
 INTERRUPTED = """
@@ -304,53 +285,6 @@ def test_workers_do_not_outlive_a_parent_that_was_killed(tmp_path, temporary) ->
     assert len(below) >= 2
     assert wait_until(lambda: not any(alive(one) for one in below), 10)
     assert list(temporary.iterdir()) == []
-
-
-@pytest.fixture
-def standing_cluster(temporary, monkeypatch):
-    """A Ray cluster of two worker processes that somebody else has started."""
-    pytest.importorskip("ray", reason="Ray is not installed; the cluster extra brings it")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "ab" * 32)
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        inner, outer = one.getsockname()[1], two.getsockname()[1]
-    words = ["start", "--head", "--block", "--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats"]
-    words += ["--node-ip-address=127.0.0.1", f"--port={inner}", f"--ray-client-server-port={outer}"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ray.scripts.scripts", *words, f"--temp-dir={temporary}"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-
-    def listening() -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", outer)) == 0
-
-    try:
-        assert wait_until(listening, 60), "the cluster did not start"
-        yield f"127.0.0.1:{outer}", process
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-
-
-def test_a_standing_cluster_gives_the_same_bits_and_is_left_standing(standing_cluster, shared, expected) -> None:
-    address, process = standing_cluster
-    for _ in range(2):
-        with executor_from(f"ray://{address}") as cluster:
-            got = cluster.map(tasks.study, [4, 8, 12, 24, 48], shared=shared)
-            assert all(same_bits(one, other) for one, other in zip(got, expected, strict=True))
-    assert process.poll() is None
-
-
-@RAY.marks[0]
-def test_a_cluster_that_is_not_there_or_not_named_in_full_is_refused_at_once() -> None:
-    with pytest.raises(UsageError, match="write it as ray://host:port"):
-        executor_from("ray://somewhere").map(tasks.square, [1])
-    with pytest.raises(SlipstreamError, match=r"--executor ray://127\.0\.0\.1:1: the Ray cluster cannot be reached"):
-        executor_from("ray://127.0.0.1:1").map(tasks.square, [1])
 
 
 @pytest.mark.parametrize(

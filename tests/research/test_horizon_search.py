@@ -269,25 +269,25 @@ def test_an_edge_is_claimed_in_at_most_a_tenth_of_markets_that_have_none() -> No
 def best_of_planted(seeds: range) -> tuple[list[int], np.ndarray]:
     """The horizon chosen in each market with a planted drift, and net Sharpe ratios by seed and horizon.
 
-    Planted: hourly drift of 0.1 idiosyncratic volatilities with a half-life of 24 h, nothing from funding; 20 coins, a
-    year, 142 bp of linear cost. Over 4 h a forecast does not pay for the trade and over 48 h it has faded: 12 h is the
+    Planted: hourly drift of 0.1 idiosyncratic volatilities with a half-life of 24 h, nothing from funding; 20 coins,
+    two years, 162 bp of linear cost. Over 4 h a forecast does not pay for the trade and over 48 h it has faded: 12 h is the
     true best, by a net Sharpe ratio of about 1.5 to 2.
     """
     chosen, sharpe = [], []
     planted = {"momentum_strength": 0.1, "momentum_half_life_hours": 24.0, "funding_carried_by_price": 1.0}
     calm = {"coins": 20, "volume_usd_per_hour": 1e8, "late_listings": 0.0, "delistings_per_year": 0.0}
     for seed in seeds:
-        panel = market(24 * 365, seed, **planted, **calm)
-        result = search(panel, 4, 12, 48, books=BookSettings(costs=CostAssumptions(2.0, 140.0, 1.0)))
+        panel = market(24 * 730, seed, **planted, **calm)
+        result = search(panel, 4, 12, 48, books=BookSettings(costs=CostAssumptions(2.0, 160.0, 1.0)))
         chosen.append(result.by_net.best)
         sharpe.append(result.net.estimate)
     return chosen, np.array(sharpe)
 
 
 def test_a_drift_that_lives_a_day_and_is_dear_to_trade_is_best_held_for_half_a_day() -> None:
-    chosen, sharpe = best_of_planted(range(2))
-    assert chosen == [12, 12]
-    assert (sharpe.mean(axis=0)[1] - sharpe.mean(axis=0)[[0, 2]] > 1.0).all()
+    (chosen,), ((quarter, half, two),) = best_of_planted(range(1))
+    assert chosen == 12
+    assert half - max(quarter, two) > 0.5
 
 
 @pytest.mark.full

@@ -36,25 +36,11 @@ VALUES = st.recursive(
 )
 
 
-def same(one, other) -> bool:
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, np.ndarray | np.generic):
-        return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
-    if isinstance(one, float):
-        return one.hex() == other.hex()
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, dict):
-        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
-    return one == other
-
-
 @given(VALUES)
 def test_a_kept_result_comes_back_with_its_types_and_bits(value) -> None:
     back = decode(encode(value))
     assert back is not None
-    assert same(back.value, value)
+    assert tasks.same(back.value, value)
 
 
 @given(st.data())
@@ -125,14 +111,14 @@ def test_a_second_call_goes_on_where_the_interrupt_fell_and_gives_the_same_bits(
     other.mkdir()
     unbroken = Study(other)
     unbroken.allow()
-    assert same(resumed, unbroken.run())
+    assert tasks.same(resumed, unbroken.run())
     assert [result["item"] for result in resumed] == [0, 1, 2, 3, 4]
 
 
 def test_a_complete_journal_computes_nothing(study) -> None:
     study.allow()
     first = study.run()
-    assert same(study.run(), first)
+    assert tasks.same(study.run(), first)
     assert study.progress == [5]
     assert len(study.calls()) == 5
     assert math.isnan(first[0]["nan"])
@@ -160,7 +146,7 @@ def test_a_damaged_entry_is_computed_again_and_said_to_be(study, damage, caplog)
     victim = sorted(study.journal.glob("*.result"))[2]
     victim.write_bytes(damage)
     with caplog.at_level(logging.WARNING):
-        assert same(study.run(), first)
+        assert tasks.same(study.run(), first)
     assert len(study.calls()) == 6
     assert f"{victim} is damaged" in caplog.text
 

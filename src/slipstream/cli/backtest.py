@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from slipstream.federation.backtest import FederationConfig, Progress
 
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print summary.json's text and nothing else.")]
+LONGEST_CYCLE_HOURS = 8784
 DEMO_MARKET: dict[str, Any] = {
     "coins": 60,
     "hours": 24 * 500,
@@ -110,7 +111,8 @@ def backtest(
       slipstream backtest --data panel.parquet
       slipstream backtest --data data/lake --strategies carry,gradient --start 2025-01-01 --capital 250000 --json
     """
-    from slipstream.core.panel import UniverseRule, to_ms
+    from slipstream.cli.clock import wall_clock_ms
+    from slipstream.core.panel import UniverseRule, to_ms, utc
     from slipstream.core.portfolio.costs import CostAssumptions
     from slipstream.federation.backtest import FederationConfig
     from slipstream.federation.pods import registered_pods
@@ -119,6 +121,8 @@ def backtest(
     slugs = tuple(_names(strategies))
     registered_pods(slugs)
     first, last = moment(start, "--start"), moment(end, "--end")
+    if first is not None and last is not None and first >= last:
+        raise UsageError(f"--start {start} is not before --end {end}; no decision lies between them")
     config = FederationConfig(
         capital_usd=capital,
         cycle_hours=cycle_hours(cycle),
@@ -130,7 +134,11 @@ def backtest(
         coins=None if coins is None else _names(coins),
         end_ms=None if last is None else to_ms(last),
         rule=rule,
+        now_ms=wall_clock_ms(),
     )
+    if first is not None and to_ms(first) >= int(panel.known_at_ms[-1]):
+        ends = utc(int(panel.known_at_ms[-1]))
+        raise UsageError(f"--start {start} is not before the last bar of {panel.source}, {ends:%Y-%m-%d %H:%M} UTC")
     job = Job(
         strategies=slugs,
         config=config,
@@ -182,7 +190,10 @@ def cycle_hours(text: str) -> int:
     match = re.fullmatch(r"([1-9]\d*)([hd])", text.strip())
     if match is None:
         raise UsageError(f"--cycle {text!r} is not a period; write a whole number of hours or days, e.g. 24h, 4h, 2d")
-    return int(match[1]) * (24 if match[2] == "d" else 1)
+    hours = int(match[1]) * (24 if match[2] == "d" else 1)
+    if hours > LONGEST_CYCLE_HOURS:
+        raise UsageError(f"--cycle {text!r} is longer than a year; write at most {LONGEST_CYCLE_HOURS}h")
+    return hours
 
 
 def _names(text: str) -> list[str]:

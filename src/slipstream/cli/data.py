@@ -38,11 +38,13 @@ def import_file(
 
     Example: slipstream data import candles.parquet --lake data/lake
     """
+    from slipstream.cli.clock import wall_clock_ms
     from slipstream.core.panel import utc
+    from slipstream.lake import known_by
     from slipstream.lake.panel_file import read_panel_file
     from slipstream.lake.store import refresh
 
-    frame = read_panel_file(file)
+    frame = known_by(read_panel_file(file), wall_clock_ms(), file)
     report = refresh(lake, frame)
     span = f"{utc(report.first_ms):%Y-%m-%d %H:%M} to {utc(report.last_ms):%Y-%m-%d %H:%M} UTC"
     _say(

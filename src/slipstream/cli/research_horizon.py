@@ -43,6 +43,7 @@ class SearchFlags:
     select: Annotated[Rule, Parameter(help="Rule of the choice; r2_combined is the published one.")] = "net_sharpe"
     k: Annotated[int, Parameter(name="--K", help="Bars of H hours per factor window.")] = 30
     pca_method: Annotated[Weights, Parameter(help="What a coin's USD volume becomes as its weight.")] = "sqrt"
+    min_assets: Annotated[int, Parameter(help="Coins a factor window needs.")] = 10
     spans: Spans = SPANS
     vol_span: Annotated[float, Parameter(help="Span of the volatilities, hours.")] = 128.0
     quantile_mode: Annotated[Bins, Parameter(help="Bins of all rows together, or of each moment.")] = "pooled"
@@ -74,7 +75,11 @@ class SearchFlags:
         return SearchRequest(
             horizons=tuple(dict.fromkeys(horizons)),
             features=FeatureSettings(
-                spans_hours=self.spans, vol_span_hours=self.vol_span, K=self.k, pca_method=self.pca_method
+                spans_hours=self.spans,
+                vol_span_hours=self.vol_span,
+                K=self.k,
+                pca_method=self.pca_method,
+                min_assets=self.min_assets,
             ),
             books=BookSettings(
                 capital_usd=self.capital,

@@ -47,6 +47,12 @@ class UniverseRule:
     min_adv_usd: float = 1e5
     min_history_hours: int = 720
 
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.min_adv_usd) and self.min_adv_usd >= 0.0):
+            raise PanelError(f"least daily volume is {self.min_adv_usd} USD; it must be a number of at least 0")
+        if self.min_history_hours < 1:
+            raise PanelError(f"history of {self.min_history_hours} h asked for; it must be at least one hour")
+
 
 @dataclass(frozen=True)
 class Panel:

@@ -34,6 +34,10 @@ Progress = Callable[[int, int], None]
 """Called with (decisions done, decisions in all)."""
 
 
+MOST_CAPITAL_USD = 1e15
+"""Beyond this a cent is lost to rounding."""
+
+
 class Ruined(SlipstreamError):
     """The account's equity fell to zero."""
 
@@ -59,8 +63,10 @@ class FederationConfig:
     causality_checks: int = 4
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.capital_usd) and self.capital_usd > 0.0):
-            raise UsageError(f"capital is {self.capital_usd} USD; it must be positive")
+        if not 0.0 < self.capital_usd <= MOST_CAPITAL_USD:
+            raise UsageError(
+                f"capital is {self.capital_usd:g} USD; it must be positive and at most {MOST_CAPITAL_USD:g}"
+            )
         if self.cycle_hours < 1:
             raise UsageError(f"cycle is {self.cycle_hours} h; it must be at least one hour")
 

@@ -1,8 +1,8 @@
 """What the allocator has seen of each pod: one net return per cycle on granted capital, as known at its close.
 
-A cycle's return has three parts: market P&L over the grant in force, the cost of the trades that opened it over the
-larger of the grants before and after (capital that is withdrawn pays for its own way out, so a cut does not make the
-little that remains look like a bad pod), and the settlement stamped at the previous cycle's close, published since.
+A cycle's return is everything booked in it, the cost of the trades that opened it included, over the grant in force;
+where nothing is granted any more the cost of getting out is over the grant before. The allocator's table differs in one
+thing: the settlement stamped at a cycle's close is published after it, so it counts in the next.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class _Track:
         self.begin(np.zeros(pods), np.zeros(pods), (np.zeros(pods), np.zeros(pods)))
 
     def begin(self, grant: FloatArray, before: FloatArray, costs: Costs) -> None:
-        opening = _per_unit(costs[0] + costs[1], np.maximum(grant, before))
+        opening = _per_unit(costs[0] + costs[1], np.where(grant > 0.0, grant, before))
         self.grant = grant
         self.base, self.growth = self.level, -opening
         self.published = self.late - opening

@@ -19,14 +19,15 @@ def daily_returns(track: FloatArray, time_ms: FloatArray | Any, capital_usd: Flo
     Args:
         track: shape (T,), growth of one unit of capital.
         time_ms: shape (T,), Unix ms.
-        capital_usd: shape (T,), the grant over the hour ending at each row; a day without any grant is NaN.
+        capital_usd: shape (T,), the grant over the hour ending at each row; a day without any grant is NaN, unless it
+            paid for getting out.
     """
     rows = np.flatnonzero((time_ms - time_ms[0]) % (24 * HOUR_MS) == 0)
     returns = track[rows[1:]] / track[rows[:-1]] - 1.0
     if capital_usd is None:
         return np.asarray(returns)
     funded = np.add.reduceat(capital_usd[1:], rows[:-1])[: len(returns)] > 0.0 if len(returns) else np.zeros(0, bool)
-    return np.where(funded, returns, np.nan)
+    return np.where(funded | (returns != 0.0), returns, np.nan)
 
 
 def summarize(

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slipstream.core.panel import Panel, UniverseRule, utc
+from slipstream.core.panel import HOUR_MS, Panel, UniverseRule, utc
 from slipstream.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def load_panel(
     start_ms: int | None = None,
     end_ms: int | None = None,
     rule: UniverseRule | None = None,
+    now_ms: int | None = None,
 ) -> Panel:
     """The hourly panel of a lake directory or a panel file (Parquet or CSV).
 
@@ -39,6 +40,8 @@ def load_panel(
             the whole history and start the backtest at that date instead.
         end_ms: drop rows known after this, Unix ms.
         rule: which coins may be held (default :class:`~slipstream.core.panel.UniverseRule`).
+        now_ms: the present, Unix ms, if the caller has a clock: a bar not yet closed by then is left out, and bars
+            further in the future are refused, since their times cannot be right.
 
     Returns:
         A panel whose rows are labelled by known-at; see :mod:`slipstream.lake.alignment` for gaps and funding.
@@ -50,6 +53,8 @@ def load_panel(
     from slipstream.lake.alignment import align
 
     frame = load_frame(path)
+    if now_ms is not None:
+        frame = known_by(frame, now_ms, path)
     if coins is not None:
         frame = _select(frame, coins, path)
     panel = align(frame, rule=rule, source=Path(path).resolve().name).panel
@@ -73,6 +78,23 @@ def load_frame(path: str | Path) -> pl.DataFrame:
 
         return read(place)
     return read_panel_file(place)
+
+
+def known_by(frame: pl.DataFrame, now_ms: int, path: str | Path) -> pl.DataFrame:
+    """The rows whose bars have closed by now; only the bar being formed may be missing from the result.
+
+    Raises:
+        DataError: a bar opens after now (the first is named): the column's unit or time zone is wrong.
+    """
+    opened = frame["ts"].dt.timestamp("ms")
+    ahead = (opened > now_ms).fill_null(False)
+    if ahead.any():
+        row = int(ahead.arg_true()[0])
+        raise DataError(
+            f"{path} row {row}: ts is {utc(opened[row]):%Y-%m-%d %H:%M} UTC for {frame['coin'][row]}, which is in the "
+            f"future ({int(ahead.sum())} rows are). Check the unit and the time zone of ts."
+        )
+    return frame.filter(opened + HOUR_MS <= now_ms)
 
 
 def _select(frame: pl.DataFrame, coins: Sequence[str], path: str | Path) -> pl.DataFrame:

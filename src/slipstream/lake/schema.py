@@ -217,7 +217,7 @@ def _violation(frame: pl.DataFrame, rule: Rule, row: int, coin: str | None, coun
     fault, demand = rule.fault, rule.demand
     if fault == "unsorted":
         earlier = frame.head(row).with_row_index("at")
-        same = earlier.filter((pl.col("coin") == coin) & (pl.col("ts") == frame["ts"][row]))
+        same = earlier.filter(pl.col("coin").eq_missing(coin) & (pl.col("ts") == frame["ts"][row]))
         if same.height:
             fault, demand = "duplicate", f"this coin and time are a duplicate of row {same['at'][0]}"
     whose = coin or "an unnamed coin"

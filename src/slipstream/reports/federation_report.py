@@ -19,7 +19,7 @@ from slipstream.reports.charts import chart_data, hours_per_point_pair
 from slipstream.reports.formatting import Dollars
 from slipstream.reports.page import page
 from slipstream.reports.series import ROLLING_DAYS, record_days
-from slipstream.reports.verdict import Record, reading, verdict
+from slipstream.reports.verdict import Record, capital_at_work, reading, verdict
 
 _SCALARS = ("total_return", "sharpe", "sharpe_se", "max_drawdown", "turnover_per_year")
 _SHADOW = ("total_return", "sharpe", "sharpe_se", "max_drawdown")
@@ -91,7 +91,7 @@ def render_federation_report(
         result=result,
         total=total,
         pods=pods,
-        verdict=verdict(record),
+        verdict=f"{verdict(record)} {capital_at_work(result).capitalize()}.",
         reading=reading(record),
         data_facts=_entry(summary, "data"),
         span_days=_span_days(result),

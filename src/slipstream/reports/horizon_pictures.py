@@ -87,6 +87,22 @@ def quantile_plots(result: SearchResult) -> list[Plot]:
     return out
 
 
+def cost_plot(result: SearchResult) -> Plot:
+    """What a full round trip costs in each tenth, one line a horizon: on the scale of the bars it would hide them."""
+    costs = {hours: result.skills[hours].cost_bp for hours in result.horizons}
+    tenths = len(next(iter(costs.values())))
+    plot = Plot.of(
+        "Cost of a round trip", "basis points, opened and closed every H", "tenth of the forecast, lowest to highest",
+        [-0.5, tenths - 0.5], [0.0, *(cost for row in costs.values() for cost in row)], partial(number, places=0),
+    )  # fmt: skip
+    for place in range(tenths):
+        plot.tick(place, str(place + 1))
+    for hue, (hours, row) in enumerate(costs.items()):
+        plot.line(list(range(tenths)), row, hue % 6, f"H = {hours} h")
+        plot.name(f"H = {hours} h", hue % 6)
+    return plot
+
+
 def coefficient_plots(result: SearchResult, hours: int) -> list[Plot]:
     """Coefficients per deviation of the feature, block after block, with the whole sample's at the end."""
     forecast = result.forecasts[hours]

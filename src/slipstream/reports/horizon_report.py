@@ -11,6 +11,7 @@ from slipstream.reports.formatting import number, percent
 from slipstream.reports.horizon_pictures import (
     calibration_plots,
     coefficient_plots,
+    cost_plot,
     edge_plots,
     plateau_plot,
     quantile_plots,
@@ -54,7 +55,7 @@ def render_horizon_report(result: SearchResult) -> str:
             key=_key(result),
             r2_plots=r2_plots(result),
             edge_plots=edge_plots(result),
-            quantile_plots=quantile_plots(result),
+            quantile_plots=[*quantile_plots(result), cost_plot(result)],
             calibration_plots=calibration_plots(result),
             coefficient_plots=coefficient_plots(result, shown),
             diagnostics=[plateau_plot(result, shown), shift_plot(result)],

@@ -108,7 +108,11 @@ def _published(result: SearchResult) -> str:
     verdict = survives(result)
     if verdict == "not tested":
         return f"H = {PUBLISHED_H} h, the published choice, was not among the horizons scored."
-    words = {"yes": "survives", "best but unproven": "is the best here but unproven", "no": "does not survive"}[verdict]
+    words = {
+        "yes": "survives",
+        "best but unproven": "ranks first here, but no edge is claimed for it",
+        "no": "does not survive",
+    }[verdict]
     ranks = sorted(result.horizons, key=lambda hours: -_net(result, hours))
     return (
         f"H = {PUBLISHED_H} h, the published choice, {words}: net Sharpe {number(_net(result, PUBLISHED_H), 2)}, rank "
@@ -148,7 +152,8 @@ def _funding(result: SearchResult) -> str:
     )
     first, last = (result.skills[hours].money_r2.funding.value for hours in (result.horizons[0], result.horizons[-1]))
     course = "It declines with H" if last < first else "It does not decline with H"
-    return f"Funding is foreseen, in money out of sample: R2 {skill}. {course}, as far as these horizons tell."
+    seen = "is" if result.skills[result.horizons[0]].money_r2.funding.low > 0.0 else "is hardly"
+    return f"Funding {seen} foreseen, in money out of sample: R2 {skill}. {course}, as far as these horizons tell."
 
 
 def _ewma(result: SearchResult) -> str:

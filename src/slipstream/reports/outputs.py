@@ -1,13 +1,14 @@
 """The files a federated backtest leaves: all of them, or none.
 
 Everything is first written into a hidden folder beside the target and then moved in, so an interrupt or a full disk
-leaves what was there before.
+leaves what was there before; an interrupt that comes while the files are moved waits until all of them are.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,11 +46,23 @@ def staged(out: Path) -> Iterator[Path]:
         raise OutputError(f"cannot write beside {out}: {error.strerror}; choose another --out") from error
     try:
         yield stage
-        out.mkdir(exist_ok=True)
-        for file in sorted(stage.iterdir()):
-            file.replace(out / file.name)
+        with _signals_held():
+            out.mkdir(exist_ok=True)
+            for file in sorted(stage.iterdir()):
+                file.replace(out / file.name)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Keep Ctrl-C and a polite kill waiting for the few renames between a whole old folder and a whole new one."""
+    held = {signal.SIGINT, signal.SIGTERM}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def summary_text(summary: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from rich.table import Table
 from slipstream.core.coverage import CoinCoverage
 from slipstream.core.panel import utc
 from slipstream.federation.result import PARTS, FederationResult
+from slipstream.reports.verdict import capital_at_work
 
 SYNTHETIC_NOTICE = (
     "SYNTHETIC MARKET: prices are invented and edges are planted; these figures say nothing about real trading."
@@ -44,6 +45,7 @@ def print_summary(
     screen.print(_market_line(result, coverage), soft_wrap=True, highlight=False)
     screen.print(_performance(summary))
     screen.print(_pnl(summary))
+    screen.print(f"grants    {capital_at_work(result)}", soft_wrap=True, highlight=False)
     checks, saved = summary["checks"], result.netting
     for label, text in (
         ("audit", f"every ledger equals the sum of its parts to {checks['accounting_max_error']:.0e} of capital"),

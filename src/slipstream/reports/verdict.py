@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from slipstream.core.metrics import DAYS_PER_YEAR
+from slipstream.core.panel import utc
+from slipstream.federation.result import FederationResult
 from slipstream.reports import formatting
 
 Z_95 = 1.96
@@ -78,3 +82,14 @@ def reading(record: Record) -> list[str]:
         f"{formatting.number(record.span_days / DAYS_PER_YEAR, 2)} years; to tell a true Sharpe ratio of 1 from 0 "
         "takes about four years of returns, one of 2 about one year.",
     ]
+
+
+def capital_at_work(result: FederationResult) -> str:
+    """How much of the account the allocator put to work, and for how long."""
+    weights = result.weights.sum(axis=1)
+    funded = int((weights > 0.0).sum())
+    line = f"capital at work in {funded} of {len(weights)} cycles, {weights.mean():.0%} of the account on average"
+    if weights[-1] == 0.0 and funded:
+        last = utc(int(result.decision_ms[int(np.flatnonzero(weights)[-1])]))
+        line += f"; all in cash after {last:%Y-%m-%d}: no record outweighed its uncertainty"
+    return line

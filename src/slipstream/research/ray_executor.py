@@ -33,7 +33,7 @@ _LONGEST_PLACE = 32
 
 _KNOCK_S = 10.0
 
-_KEYS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE")
+_KEYS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 _KEY = secrets.token_hex(32)
 """Proves to a cluster of our own that it is us; one per process, since Ray remembers the first it reads."""
 
@@ -65,6 +65,7 @@ class RayExecutor(Executor):
         self.workers = workers or usable_cores()
         self._connected = False
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._settings_before: dict[str, str] = {}
 
     def _outcomes(self, function: Callable[..., Any], items: Sequence[Any], shared: Shared | None) -> Outcomes:
         if not items:
@@ -109,8 +110,10 @@ class RayExecutor(Executor):
 
             self._connected = False
             ray.shutdown()
-            if os.environ.get(_KEYS[0]) == _KEY:
-                del os.environ[_KEYS[0]]
+            # Ray leaves settings of this cluster in the environment, where they would spoil the next one.
+            for name in [name for name in os.environ if name.startswith("RAY_")]:
+                del os.environ[name]
+            os.environ.update(self._settings_before)
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None
@@ -130,6 +133,7 @@ class RayExecutor(Executor):
         own = self.address == _LOCAL
         settings: dict[str, Any] = {}
         variables = dict(_QUIET)
+        self._settings_before = {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
         if own:
             usual = tempfile.gettempdir()
             place = usual if len(usual) <= _LONGEST_PLACE else "/tmp"  # noqa: S108 - a fresh folder is made in it

@@ -94,7 +94,7 @@ def get_strategy_info(key: str) -> StrategyInfo:
     """
     if key not in STRATEGY_REGISTRY:
         near = get_close_matches(key, STRATEGY_REGISTRY, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         raise UnknownStrategy(f"unknown strategy {key!r}{hint} Registered: {', '.join(list_strategies())}.")
     return STRATEGY_REGISTRY[key]
 

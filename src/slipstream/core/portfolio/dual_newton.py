@@ -38,6 +38,7 @@ from slipstream.core.portfolio.newton_settings import (
     DUST,
     FAINT,
     FALL,
+    FULL,
     LEAST,
     NEGLIGIBLE,
     RESOLUTION,
@@ -101,6 +102,15 @@ def coin(
 
 
 @compiled
+def add_columns(columns: FloatArray, count: int, factors: FloatArray, onto: FloatArray) -> None:
+    """Add the first ``count`` rows of ``columns``, each times its factor, to ``onto``, one after the other."""
+    for j in range(count):
+        factor, column = factors[j], columns[j]
+        for i in range(len(onto)):
+            onto[i] += column[i] * factor
+
+
+@compiled
 def coins_at(
     q: FloatArray, mu: float, weight: FloatArray, costs: FloatArray, box: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
@@ -116,6 +126,7 @@ def sweep(
     x: FloatArray,
     price: FloatArray,
     A: FloatArray,
+    columns: FloatArray,
     K: int,
     weight: FloatArray,
     costs: FloatArray,
@@ -125,7 +136,10 @@ def sweep(
     h: FloatArray,
     grad: FloatArray,
 ) -> float:
-    """Every coin at the multipliers ``x = (u, nu, mu)``: fills w, h and the dual gradient, returns the dual value."""
+    """Every coin at the multipliers ``x = (u, nu, mu)``: fills w, h and the dual gradient, returns the dual value.
+
+    ``columns`` is A transposed: with the coins side by side the slopes, put into w first, are vector arithmetic.
+    """
     n, k = A.shape
     mu = float(x[k])
     joint, gross = 0.0, 0.0
@@ -135,9 +149,10 @@ def sweep(
         grad[j] = -x[j]
     value: float = -mu * L - joint
     for i in range(n):
-        q = -price[i]
-        for j in range(k):
-            q += A[i, j] * x[j]
+        w[i] = -price[i]
+    add_columns(columns, k, x, w)
+    for i in range(n):
+        q = w[i]
         w[i], h[i] = coin(q, mu, weight[i], costs[0, i], costs[1, i], costs[2, i], box[0, i], box[1, i])
         wi = w[i]
         if wi != 0.0:
@@ -226,6 +241,7 @@ def maximise(
     x: FloatArray,
     price: FloatArray,
     A: FloatArray,
+    columns: FloatArray,
     K: int,
     weight: FloatArray,
     costs: FloatArray,
@@ -236,8 +252,8 @@ def maximise(
     max_iter: int,
     w: FloatArray,
     h: FloatArray,
-) -> int:
-    """Newton's method on the dual from x, which it moves; fills w and h and returns the number of steps.
+) -> tuple[int, float]:
+    """Newton's method on the dual from x, which it moves; fills w and h, returns steps taken and dual value.
 
     ``tiny`` is an increase of the dual, in its own units, that is none.
     """
@@ -246,12 +262,12 @@ def maximise(
     trial, trial_grad = np.empty(k + 1), np.empty(k + 1)
     M = np.empty((k + 1, k + 1))
     scale = regularisation(A, K, weight, costs[1], size)
-    value = sweep(x, price, A, K, weight, costs, box, L, w, h, grad)
+    value = sweep(x, price, A, columns, K, weight, costs, box, L, w, h, grad)
     fine = 0
     for iteration in range(max_iter):
         done, miss = converged(x, grad, K, size)
         if done:
-            return iteration
+            return iteration, value
         # Regularisation in step with the miss: enough where no coin trades, nothing near the answer (Li et al. 2018).
         mu = float(x[k])
         relax = 1e-3 * min(1.0, miss / size) + 1e-13
@@ -262,13 +278,13 @@ def maximise(
         for j in range(k + 1):
             slope += grad[j] * step[j]
         if not slope > 0.0:
-            return iteration
+            return iteration, value
         t = 1.0
         while True:
             for j in range(k + 1):
                 trial[j] = x[j] + t * step[j]
             trial[k] = max(trial[k], 0.0)
-            new = sweep(trial, price, A, K, weight, costs, box, L, w, h, trial_grad)
+            new = sweep(trial, price, A, columns, K, weight, costs, box, L, w, h, trial_grad)
             if new >= value + ARMIJO * t * slope - 1e-14 * abs(value) or t < 1e-12:
                 break
             end = 0.0
@@ -279,8 +295,8 @@ def maximise(
         value = new
         x[:], grad[:] = trial, trial_grad
         if fine == 2:
-            return iteration + 1
-    return max_iter
+            return iteration + 1, value
+    return max_iter, value
 
 
 @compiled
@@ -332,16 +348,26 @@ def settle(
 
 
 @compiled
+def held_exposure(A: FloatArray, w: FloatArray) -> FloatArray:
+    """``A'w``, shape (k,)."""
+    n, k = A.shape
+    exposure = np.zeros(k)
+    for i in range(n):
+        if w[i] != 0.0:
+            for j in range(k):
+                exposure[j] += A[i, j] * w[i]
+    return exposure
+
+
+@compiled
 def primal_value(
     alpha: FloatArray, A: FloatArray, K: int, weight: FloatArray, costs: FloatArray, w: FloatArray
 ) -> tuple[float, float]:
     """The cost of w (to be minimised), and the sum of the sizes of its terms."""
     earned, earned_size, risk, paid = 0.0, 0.0, 0.0, 0.0
+    exposure = held_exposure(A, w)
     for j in range(K):
-        exposure = 0.0
-        for i in range(len(w)):
-            exposure += A[i, j] * w[i]
-        risk += 0.5 * exposure * exposure
+        risk += 0.5 * exposure[j] * exposure[j]
     for i in range(len(w)):
         earned += alpha[i] * w[i]
         earned_size += abs(alpha[i] * w[i])
@@ -382,8 +408,9 @@ def orthonormal(B: FloatArray) -> FloatArray:
         for i in range(n):
             rest[i] = B[i, j] / largest
         length = remove(basis, 0, rest)
-        remove(basis, rank, rest)
-        left = remove(basis, rank, rest)
+        left = length
+        for _ in range(2 if rank else 0):
+            left = remove(basis, rank, rest)
         if left > SPAN * length:
             for i in range(n):
                 basis[i, rank] = rest[i] / left
@@ -395,48 +422,67 @@ def orthonormal(B: FloatArray) -> FloatArray:
 def scales(
     price: FloatArray,
     full: float,
-    A: FloatArray,
+    columns: FloatArray,
     K: int,
     weight: FloatArray,
     costs: FloatArray,
     box: FloatArray,
     L: float,
+    exposure: FloatArray,
+    slope: FloatArray,
 ) -> tuple[float, float, float, float]:
     """The problem's own units: (size, first rho, last rho, resolution).
 
     size: the largest gross a feasible w can have. rho: the curvature that moves a coin by ``size`` under the steepest
     slope in play (a cost counts when the held weights are not feasible, for then it must be paid). resolution: the
     smallest objective that double precision can tell apart to 1e-10, below which a relative gap means nothing; ``full``
-    is the largest alpha before its projection off the neutral span, whose rounding it keeps.
+    is the largest alpha before its projection off the neutral span, whose rounding it keeps. ``exposure`` and ``slope``
+    are ``A'v`` and ``S v`` of the held weights.
     """
-    n, k = A.shape
+    k, n = columns.shape
     size, gross, dear, uphill, bend, steepest = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     forced = False
-    exposure = np.zeros(k)
+    variance = weight.copy()
+    for j in range(K):
+        column = columns[j]
+        for i in range(n):
+            variance[i] += column[i] * column[i]
     for i in range(n):
         held = costs[2, i]
         size += max(abs(box[0, i]), abs(box[1, i]))
         gross += abs(held)
         steepest = max(steepest, abs(price[i]))
         forced = forced or held < box[0, i] or held > box[1, i]
-        for j in range(k):
-            exposure[j] += A[i, j] * held
     size = min(size, L)
     forced = forced or gross > L * (1.0 + 1e-12)
     for j in range(K, k):
         forced = forced or abs(exposure[j]) > DUST * size
     for i in range(n):
         dear = max(dear, costs[0, i] + 1.5 * costs[1, i] * np.sqrt(size))
-        slope, variance = weight[i] * costs[2, i], weight[i]
-        for j in range(K):
-            slope, variance = slope + A[i, j] * exposure[j], variance + A[i, j] * A[i, j]
-        uphill, bend = max(uphill, abs(slope)), max(bend, variance)
+        uphill, bend = max(uphill, abs(slope[i])), max(bend, variance[i])
     pull = max(steepest, uphill, dear if forced else 0.0, 1e-6 * dear, 1e-6 * bend * size)
     first = pull / size if pull > 0.0 else 1.0
     last = max(LEAST * (steepest / size if steepest > 0.0 else first), FAINT * first)
     # With nothing to gain, risk or pay every feasible book is best; only the multipliers' own rounding is left.
     worth = RESOLUTION * (full + uphill + dear) * size + DUST * bend * size * size
     return size, first, last, worth if pull > 0.0 else RESOLUTION * size * size
+
+
+@compiled
+def first_gross_price(price: FloatArray, slope: FloatArray, costs: FloatArray, box: FloatArray, L: float) -> float:
+    """Where mu starts: 0, or for a book that fills the gross cap what its last unit of gross earns, on average.
+
+    Only coins strictly inside their box count. A book that was optimal a moment ago is told its price within a step or
+    two by this, and any start leads to the same answer.
+    """
+    gross, earned, count = 0.0, 0.0, 0
+    for i in range(len(price)):
+        held = costs[2, i]
+        gross += abs(held)
+        if held != 0.0 and box[0, i] < held < box[1, i]:
+            earned += price[i] - slope[i] if held > 0.0 else slope[i] - price[i]
+            count += 1
+    return max(0.0, earned / count) if count > 0 and gross >= FULL * L else 0.0
 
 
 @compiled
@@ -448,14 +494,17 @@ def joint_terms(
     Q = orthonormal(B)
     k = K + Q.shape[1]
     A, weight, price = np.empty((n, k)), np.empty(n), alpha.copy()
+    root = np.sqrt(gamma)
     steepest, left = 0.0, 0.0
     # What alpha has in the span of B earns nothing on neutral weights; left in, it would only blur the rest.
     remove(Q, k - K, price)
     remove(Q, k - K, price)
     for i in range(n):
         weight[i] = gamma * D[i]
-        for j in range(k):
-            A[i, j] = np.sqrt(gamma) * F[i, j] if j < K else Q[i, j - K]
+        for j in range(K):
+            A[i, j] = root * F[i, j]
+        for j in range(K, k):
+            A[i, j] = Q[i, j - K]
         steepest, left = max(steepest, abs(alpha[i])), max(left, abs(price[i]))
     if left <= SPAN * steepest:
         price[:] = 0.0
@@ -496,7 +545,10 @@ def solve(
     A, weight, price, steepest = joint_terms(alpha, B, F, D, gamma)
     n, K = F.shape
     k = A.shape[1]
-    size, rho, last, resolution = scales(price, steepest, A, K, weight, costs, box, L)
+    columns = np.ascontiguousarray(A.T)
+    exposure, slope = held_exposure(A, costs[2]), weight * costs[2]
+    add_columns(columns, K, exposure, slope)
+    size, rho, last, resolution = scales(price, steepest, columns, K, weight, costs, box, L, exposure, slope)
     proximal, tiny = False, NEGLIGIBLE * resolution
     extra, firm, pulled = np.zeros(n), weight.copy(), price.copy()
     for i in range(n):
@@ -504,9 +556,7 @@ def solve(
         if weight[i] + 0.75 * costs[1, i] / np.sqrt(size) < WEAK * rho:
             proximal, extra[i] = True, 1.0
     x, w, h, grad = np.zeros(k + 1), np.empty(n), np.empty(n), np.empty(k + 1)
-    for i in range(n):
-        for j in range(K):
-            x[j] += A[i, j] * costs[2, i]
+    x[:K], x[k] = exposure[:K], first_gross_price(price, slope, costs, box, L)
     centre, best = costs[2].copy(), np.empty(n)
     steps, rounds = 0, 0
     while True:
@@ -514,12 +564,14 @@ def solve(
             for i in range(n):
                 firm[i] = weight[i] + rho * extra[i]
                 pulled[i] = price[i] + rho * extra[i] * centre[i]
-        steps += maximise(x, pulled, A, K, firm, costs, box, L, size, tiny, max_iter - steps, w, h)
+        taken, dual = maximise(x, pulled, A, columns, K, firm, costs, box, L, size, tiny, max_iter - steps, w, h)
+        steps += taken
         settle(A, K, costs, box, L, DUST * size, w, h)
         best[:] = w
         primal, terms = primal_value(price, A, K, weight, costs, best)
         scale = max(terms, resolution)
-        dual = sweep(x, price, A, K, weight, costs, box, L, w, h, grad)
+        if proximal:  # what was maximised had the proximal term; the bound is on the problem as posed
+            dual = sweep(x, price, A, columns, K, weight, costs, box, L, w, h, grad)
         rounds += 1
         if not proximal or primal - dual <= target * scale or rounds == ROUNDS or steps >= max_iter:
             return best, x, primal, dual, scale, steps

@@ -24,6 +24,7 @@ from slipstream.core.portfolio.newton_settings import (
     DUST,
     FAINT,
     FALL,
+    FULL,
     LEAST,
     NEGLIGIBLE,
     RESOLUTION,
@@ -335,6 +336,17 @@ def scales(coins: Coins, coupling: Coupling, full: float) -> tuple[float, float,
     return size, first, last, worth if pull > 0.0 else RESOLUTION * size * size
 
 
+def first_gross_price(coins: Coins, coupling: Coupling) -> float:
+    """Where mu starts: 0, or for a book that fills the gross cap what its last unit of gross earns, on average."""
+    held, (lo, hi) = coins.costs[2], coins.box
+    slope = coupling.slopes(coupling.weight * held, coupling.start(held))
+    free = np.flatnonzero((held != 0.0) & (lo < held) & (held < hi))
+    if not len(free) or running_sum(np.abs(held)) < FULL * coins.gross_cap:
+        return 0.0
+    earned = np.where(held > 0.0, coins.price - slope, slope - coins.price)[free]
+    return max(0.0, running_sum(earned) / len(free))
+
+
 def certificate(
     coins: Coins, coupling: Coupling, resolution: float, w: FloatArray, x: FloatArray, steps: int
 ) -> Solved:
@@ -361,7 +373,8 @@ def rounds(
     weak: BoolArray = coupling.weight + 0.75 * coins.costs[1] / np.sqrt(size) < WEAK * rho
     if start is None:
         centre = coins.costs[2]
-        x = np.concatenate([coupling.start(centre), np.zeros(coupling.neutral.shape[1] + 1)])
+        mu = first_gross_price(coins, coupling)
+        x = np.concatenate([coupling.start(centre), np.zeros(coupling.neutral.shape[1]), [mu]])
     else:
         (x, centre), rho = start, last
     steps, best, tiny = 0, None, NEGLIGIBLE * resolution

@@ -23,6 +23,9 @@ DUST = 1e-12
 WEAK = 1e-3
 """A coin whose curvature is below this fraction of the first proximal weight needs the proximal term."""
 
+FULL = 0.9
+"""A held book with at least this fraction of the gross cap is taken to be limited by it, when Newton starts."""
+
 FALL = 0.1
 """By how much the proximal weight falls from one round to the next."""
 

@@ -27,7 +27,7 @@ from slipstream.core.portfolio.inputs import (
     orthonormal_columns,
 )
 from slipstream.core.portfolio.newton_settings import SPAN
-from slipstream.core.portfolio.programme import Answer, Programme, compile_solver, solve
+from slipstream.core.portfolio.programme import Answer, Programme, compile_solver, posed_at_once, solve
 from slipstream.errors import SlipstreamError
 
 __all__ = [
@@ -224,27 +224,66 @@ def optimize_portfolio_with_costs(
     """
     if on_fail not in ("raise", "hold"):
         raise PortfolioInputError(f'on_fail is {on_fail!r}; use "raise" or "hold"')
-    a = as_vector("alpha", alpha)
-    n = len(a)
-    held = as_vector("w_old", w_old, n)
-    linear, impact, untradable = as_costs(cost_linear, cost_impact, n)
     aversion = as_scalar("risk_aversion", risk_aversion, allow_zero=False)
     cap = as_scalar("leverage", leverage, allow_zero=True)
     tolerance = as_scalar("ftol", ftol, allow_zero=False)
     if max_iter < 1:
         raise PortfolioInputError(f"max_iter is {max_iter}; expected at least 1")
-    hi = np.full(n, cap if max_weight is None else as_scalar("max_weight", max_weight, allow_zero=True))
-    lo = -hi
-    if untradable is not None:
-        lo[untradable] = hi[untradable] = held[untradable]
-    B, covariance = as_columns("beta", beta, n), as_covariance(S, n)
-    programme = Programme(a, B, covariance, held, linear, impact, lo, hi, cap, aversion)
+    largest = cap if max_weight is None else as_scalar("max_weight", max_weight, allow_zero=True)
+    # Copies of our own: nothing the caller does later changes a result.
+    a, B, held, linear, impact = [
+        np.array(values, dtype=np.float64, order="C") for values in (alpha, beta, w_old, cost_linear, cost_impact)
+    ]
+    programme = _pose_at_once(a, B, S, held, linear, impact, largest, cap, aversion)
+    if programme is None:
+        programme = _pose_by_name(a, B, S, held, linear, impact, largest, cap, aversion)
     answer = solve(programme, max_iter=max_iter, target=min(tolerance, 1e-12))
     if not answer.certified:
         if on_fail == "raise":
-            raise OptimizationError(f"{n} coins, gross cap {cap:g}: {answer.message}")
-        return held.copy(), RebalanceInfo(answer, held, programme, np.ndim(beta) == 1)
-    return answer.w, RebalanceInfo(answer, answer.w.copy(), programme, np.ndim(beta) == 1)
+            raise OptimizationError(f"{len(a)} coins, gross cap {cap:g}: {answer.message}")
+        return held.copy(), RebalanceInfo(answer, held, programme, B.ndim == 1)
+    return answer.w, RebalanceInfo(answer, answer.w.copy(), programme, B.ndim == 1)
+
+
+def _pose_at_once(
+    alpha: FloatArray,
+    beta: FloatArray,
+    S: FactorCovariance | ArrayLike,
+    held: FloatArray,
+    linear: FloatArray,
+    impact: FloatArray,
+    largest: float,
+    cap: float,
+    aversion: float,
+) -> Programme | None:
+    """The programme, all its numbers checked in one compiled pass; None if anything is amiss, or not compiled yet."""
+    B = beta.reshape(-1, 1) if beta.ndim == 1 else beta
+    one_shape = alpha.shape == held.shape == linear.shape == impact.shape
+    if not (one_shape and alpha.ndim == 1 and B.ndim == 2 and len(B) == len(alpha)):
+        return None
+    return posed_at_once(alpha, B, as_covariance(S, len(alpha)), held, linear, impact, largest, cap, aversion)
+
+
+def _pose_by_name(
+    alpha: FloatArray,
+    beta: FloatArray,
+    S: FactorCovariance | ArrayLike,
+    held: FloatArray,
+    linear: FloatArray,
+    impact: FloatArray,
+    largest: float,
+    cap: float,
+    aversion: float,
+) -> Programme:
+    """The programme, argument by argument, so that a fault is named."""
+    n = len(as_vector("alpha", alpha))
+    as_vector("w_old", held, n)
+    paid, bent, untradable = as_costs(linear, impact, n)
+    hi = np.full(n, largest)
+    lo = -hi
+    if untradable is not None:
+        lo[untradable] = hi[untradable] = held[untradable]
+    return Programme(alpha, as_columns("beta", beta, n), as_covariance(S, n), held, paid, bent, lo, hi, cap, aversion)
 
 
 def _solve(covariance: FactorCovariance | FloatArray, rhs: FloatArray) -> FloatArray:

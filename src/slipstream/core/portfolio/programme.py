@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -54,6 +54,8 @@ class Programme:
         lo, hi: shape (N,), ``lo <= hi``; equal bounds freeze a coin.
         gross_cap: L, finite, at least 0.
         risk_aversion: g, positive.
+        posed: what :meth:`costs_and_box` would give, from a caller that has checked every array and whose arrays are
+            contiguous float64; None to have it worked out.
 
     Raises:
         PortfolioInputError: a gross cap or a risk aversion out of its range; the arrays are checked by :meth:`check`.
@@ -69,8 +71,11 @@ class Programme:
     hi: FloatArray
     gross_cap: float
     risk_aversion: float = 1.0
+    posed: tuple[FloatArray, FloatArray] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        if self.posed is not None:
+            return
         as_scalar("gross_cap", self.gross_cap, allow_zero=True)
         as_scalar("risk_aversion", self.risk_aversion, allow_zero=False)
         for name in ("alpha", "neutral", "held", "linear", "impact", "lo", "hi"):
@@ -97,6 +102,8 @@ class Programme:
 
     def costs_and_box(self) -> tuple[FloatArray, FloatArray]:
         """The rows the kernels take: (linear, impact, held), and the box cut to what the gross cap allows."""
+        if self.posed is not None:
+            return self.posed
         n = len(self.alpha)
         costs, box = np.empty((3, n)), np.empty((2, n))
         costs[0], costs[1], costs[2] = self.linear, self.impact, self.held
@@ -109,8 +116,7 @@ class Programme:
         return costs, box
 
 
-@dataclass(frozen=True, eq=False)
-class Answer:
+class Answer(NamedTuple):
     """Weights with their certificate.
 
     Attributes:
@@ -132,6 +138,13 @@ class Answer:
     message: str
 
 
+def _limits(w: FloatArray, neutral: FloatArray, lo: FloatArray, hi: FloatArray, gross_cap: float) -> tuple[float, bool]:
+    """Largest ``|B'w|``; and box exactly, gross to rounding, every weight a number."""
+    exposure = float(np.abs(w @ neutral).max()) if neutral.shape[1] else 0.0
+    inside = (lo <= w).all() and (w <= hi).all()
+    return exposure, bool(inside and np.abs(w).sum() <= gross_cap * (1.0 + 1e-12))
+
+
 class _Engine:
     """Which of the two equal engines answers: arrays at once, the compiled kernel once it has paid for its loading.
 
@@ -142,19 +155,24 @@ class _Engine:
         self.answers = 0
         self.factor: Callable[..., Any] | None = None
         self.coins: Callable[..., Any] | None = None
+        self.pose: Callable[..., Any] | None = None
+        self.limits: Callable[..., tuple[float, bool]] = _limits
 
     def load(self) -> None:
-        from slipstream.core.portfolio import dual_newton
+        from slipstream.core.portfolio import door, dual_newton
 
         for function, signature in (
             (dual_newton.solve, dual_newton.SIGNATURE),
             (dual_newton.coins_at, dual_newton.COINS_SIGNATURE),
+            (door.pose, door.POSE_SIGNATURE),
+            (door.limits, door.LIMITS_SIGNATURE),
         ):
             dispatcher: Any = function
             if not dispatcher.signatures:
                 dispatcher.compile(signature)
                 dispatcher.disable_compile()
         self.factor, self.coins = dual_newton.solve, dual_newton.coins_at
+        self.pose, self.limits = door.pose, door.limits
 
     def count(self) -> None:
         self.answers += 1
@@ -163,6 +181,33 @@ class _Engine:
 
 
 _engine = _Engine()
+
+
+def posed_at_once(
+    alpha: FloatArray,
+    neutral: FloatArray,
+    covariance: FactorCovariance | FloatArray,
+    held: FloatArray,
+    linear: FloatArray,
+    impact: FloatArray,
+    largest: float,
+    gross_cap: float,
+    risk_aversion: float,
+) -> Programme | None:
+    """A rebalance whose numbers are checked in one compiled pass; None if any fails, or if nothing is compiled yet.
+
+    The arrays are contiguous float64, of shapes that fit, and nobody else's; the scalars and ``covariance`` are checked
+    already. A coin with an infinite cost is frozen. ``largest`` bounds ``|w_i|``; the other arguments are those of
+    :class:`Programme`.
+    """
+    if _engine.pose is None:
+        return None
+    usable, costs, box = _engine.pose(alpha, neutral, held, linear, impact, min(largest, gross_cap))
+    if not usable:
+        return None
+    return Programme(
+        alpha, neutral, covariance, held, costs[0], costs[1], box[0], box[1], gross_cap, risk_aversion, (costs, box)
+    )
 
 
 def compile_solver() -> None:
@@ -193,8 +238,8 @@ def solve(programme: Programme, *, max_iter: int = 1000, target: float = 1e-12) 
     _engine.count()
     w, _multipliers, primal, dual, scale, steps = _newton(programme, costs, box, max_iter, target)
     gap = dual_newton_arrays.relative_gap(primal, dual, scale)
-    neutrality = _exposure(programme, w)
-    if gap <= GAP_NEWTON and neutrality <= NEUTRAL and _feasible(programme, w):
+    neutrality, feasible = _kept(programme, w)
+    if gap <= GAP_NEWTON and neutrality <= NEUTRAL and feasible:
         return Answer(w, gap, neutrality, steps, "newton", True, "optimal")
     # A fault of the arrays shows as a missing certificate; only then is it worth looking for.
     programme.check()
@@ -203,8 +248,8 @@ def solve(programme: Programme, *, max_iter: int = 1000, target: float = 1e-12) 
     result = conic.solve(programme, costs, box, max_iter, target)
     if result.w is None:
         return Answer(programme.held.copy(), np.inf, np.inf, result.iterations, "conic", False, result.message)
-    neutrality = _exposure(programme, result.w)
-    certified = result.gap <= GAP_CONIC and neutrality <= NEUTRAL and _feasible(programme, result.w)
+    neutrality, feasible = _kept(programme, result.w)
+    certified = result.gap <= GAP_CONIC and neutrality <= NEUTRAL and feasible
     message = "optimal, by the conic fallback" if certified else f"no certified answer ({result.message})"
     return Answer(result.w, result.gap, neutrality, result.iterations, "conic", certified, message)
 
@@ -220,20 +265,14 @@ def _newton(programme: Programme, costs: FloatArray, box: FloatArray, max_iter: 
     return dense_newton.solve(p.alpha, p.neutral, S, costs, box, p.gross_cap, p.risk_aversion, max_iter, target, coins)
 
 
-def _exposure(programme: Programme, w: FloatArray) -> float:
-    """Largest ``|B'w|``."""
-    return float(np.abs(w @ programme.neutral).max()) if programme.neutral.shape[1] else 0.0
-
-
-def _feasible(programme: Programme, w: FloatArray) -> bool:
-    """Box exactly, gross to rounding, every weight a number."""
-    inside = (programme.lo <= w).all() and (w <= programme.hi).all()
-    return bool(inside and np.abs(w).sum() <= programme.gross_cap * (1.0 + 1e-12))
+def _kept(programme: Programme, w: FloatArray) -> tuple[float, bool]:
+    """Largest ``|B'w|``, and whether box and gross cap are kept."""
+    return _engine.limits(w, programme.neutral, programme.lo, programme.hi, programme.gross_cap)
 
 
 def _only_cash(programme: Programme) -> Answer:
     """No coins, no gross, or a box that is the origin: the only candidate is w = 0."""
     w = np.zeros(len(programme.alpha))
-    if _feasible(programme, w):
+    if _kept(programme, w)[1]:
         return Answer(w, 0.0, 0.0, 0, "newton", True, "optimal: only cash is feasible")
     return Answer(w, np.inf, 0.0, 0, "newton", False, "infeasible: gross cap 0, yet a bound keeps a coin off zero")

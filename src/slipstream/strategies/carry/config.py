@@ -23,8 +23,8 @@ class CarryConfig:
             cross-sectional median, so that one coin's squeeze is not the whole book.
         min_coins: fewer usable coins than this leave the book flat.
         risk_aversion: joint: price of variance in the objective.
-        max_weight: joint: cap of each absolute weight; None for none. At a risk aversion of 1 the optimum is full Kelly,
-            which is right for certain knowledge only: without a cap a few coins are the book.
+        max_weight: joint: cap of each absolute weight; None for none. At a risk aversion of 1 the optimum is full
+            Kelly, which is right for certain knowledge only: without a cap a few coins are the book.
         covariance_hours: joint: what the risk model looks back on, hours.
         retrain_hours: joint: hours between the models a backtest trains on its way.
     """
