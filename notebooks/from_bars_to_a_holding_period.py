@@ -106,7 +106,8 @@ def _(mo, np, panel):
 
         Coins move together. The first principal component of 30 eight-hour bars, weighted by USD volume, is the market;
         each coin's slope on it is its beta. Over the last 30 days the middle one was {middle_beta:.2f}, and
-        eight in ten lay between {low_beta:.2f} and {high_beta:.2f}. What is left after the market is what we try to forecast.
+        eight in ten lay between {low_beta:.2f} and {high_beta:.2f}.
+        What is left after the market is what we try to forecast.
         """
     )
     return (beta,)

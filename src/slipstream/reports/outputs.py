@@ -10,6 +10,7 @@ import json
 import shutil
 import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,13 +57,26 @@ def staged(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Keep Ctrl-C and a polite kill waiting for the few renames between a whole old folder and a whole new one."""
-    held = {signal.SIGINT, signal.SIGTERM}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    """Keep Ctrl-C and a polite kill waiting for the few renames between a whole old folder and a whole new one.
+
+    Handlers are swapped and not masked: a masked signal goes to another thread, and reaches this one all the same.
+    Outside the main thread nothing is held, since no interrupt is ever delivered there.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    arrived: list[int] = []
+    before = {
+        number: signal.signal(number, lambda received, _frame: arrived.append(received))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for received in arrived[:1]:
+            signal.raise_signal(received)
 
 
 def summary_text(summary: dict[str, Any]) -> str:
