@@ -103,7 +103,7 @@ def main() -> None:
         seconds, decided = federated_seconds(recorded, panel)
         mine.append(seconds / decided)
         if peer is not None and len(theirs) < RUNS - 1:
-            theirs.append(peer.plan_and_trade()[1] / recorded.periods)
+            theirs.append(peer.plan_and_trade().seconds / recorded.periods)
     line = f"federated backtest, one cost-aware pod, {len(recorded.beta)} coins: {min(mine) * 1e3:.3f} ms per period"
     if theirs:
         line += f"; cvxportfolio {min(theirs) * 1e3:.2f} ms, ratio {min(theirs) / min(mine):.0f}x"

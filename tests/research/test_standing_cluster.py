@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import executor_tasks as tasks
 import pytest
@@ -34,10 +35,11 @@ def standing_cluster(monkeypatch):
         inner, outer = one.getsockname()[1], two.getsockname()[1]
     words = ["start", "--head", "--block", "--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats"]
     words += ["--node-ip-address=127.0.0.1", f"--port={inner}", f"--ray-client-server-port={outer}"]
+    log = (Path(folder.name) / "log").open("wb")
     process = subprocess.Popen(
         [sys.executable, "-m", "ray.scripts.scripts", *words, f"--temp-dir={folder.name}"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
 
@@ -48,13 +50,14 @@ def standing_cluster(monkeypatch):
     try:
         deadline = time.monotonic() + 60
         while not listening():
-            assert process.poll() is None, "the cluster did not start"
+            assert process.poll() is None, Path(log.name).read_text()
             assert time.monotonic() < deadline, "the cluster did not start in a minute"
             time.sleep(0.1)
         yield f"127.0.0.1:{outer}", process
     finally:
         process.terminate()
         process.wait(timeout=30)
+        log.close()
         folder.cleanup()
 
 
@@ -79,8 +82,7 @@ def test_a_cluster_that_is_not_there_or_not_named_in_full_is_refused_at_once() -
 def test_a_cluster_of_our_own_leaves_no_setting_behind_and_no_key_in_the_home_directory(monkeypatch, tmp_path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     before = {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
-    for _ in range(2):
-        with executor_from("ray", 1) as opened:
-            assert opened.map(tasks.square, [3]) == [9]
-        assert {name: value for name, value in os.environ.items() if name.startswith("RAY_")} == before
+    with executor_from("ray", 1) as opened:
+        assert opened.map(tasks.square, [3]) == [9]
+    assert {name: value for name, value in os.environ.items() if name.startswith("RAY_")} == before
     assert list(tmp_path.iterdir()) == []
