@@ -291,11 +291,11 @@ def test_a_drift_that_lives_a_day_and_is_dear_to_trade_is_best_held_for_half_a_d
 
 
 @pytest.mark.full
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 def test_the_planted_best_horizon_is_chosen_in_nine_of_ten_markets() -> None:
     chosen, sharpe = best_of_planted(range(200, 250), 730)
     ordered = np.sort(sharpe.mean(axis=0))
-    assert ordered[-1] - ordered[-2] == pytest.approx(1.75, abs=0.5)
+    assert ordered[-1] - ordered[-2] == pytest.approx(1.2, abs=0.3)
     assert sum(best == 12 for best in chosen) >= 45
 
 

@@ -27,13 +27,14 @@ pytest.importorskip(
 @pytest.fixture
 def standing_cluster(monkeypatch):
     """A Ray cluster of two worker processes that somebody else has started."""
-    monkeypatch.setenv("RAY_AUTH_TOKEN", "ab" * 32)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # or Ray leaves a key in the home directory
     folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
     with socket.socket() as one, socket.socket() as two:
         one.bind(("127.0.0.1", 0))
         two.bind(("127.0.0.1", 0))
         inner, outer = one.getsockname()[1], two.getsockname()[1]
     words = ["start", "--head", "--block", "--num-cpus=2", "--include-dashboard=false", "--disable-usage-stats"]
+    words += ["--min-worker-port=0", "--max-worker-port=0"]  # any free ones: the usual range may hold the ports above
     words += ["--node-ip-address=127.0.0.1", f"--port={inner}", f"--ray-client-server-port={outer}"]
     log = (Path(folder.name) / "log").open("wb")
     process = subprocess.Popen(
