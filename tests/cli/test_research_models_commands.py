@@ -61,6 +61,7 @@ def models(file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Models trained every ten days."""
     folder = tmp_path_factory.mktemp("models")
     words = ["--data", file, "--H", "8", "--out", folder, "--retrain", "10d", "--n-bootstrap", "0"]
+    words += ["--registry", tmp_path_factory.mktemp("registry") / "runs.sqlite"]
     assert slipstream_("research", "train", *words) == 0
     return folder
 
@@ -79,6 +80,7 @@ def test_the_folder_holds_a_model_for_the_end_of_every_period(models: Path, pane
 def test_a_trained_file_is_the_model_of_the_library(file: Path, panel: Panel, tmp_path: Path) -> None:
     until = utc(int(panel.known_at_ms[600]))
     words = ["--data", file, "--H", "8", "--out", tmp_path, "--until", until.isoformat(), "--n-bootstrap", "20"]
+    words += ["--registry", tmp_path / "runs.sqlite"]
     assert slipstream_("research", "train", *words) == 0
     with pytest.warns(UserWarning, match="dropped spans"):
         expected = train_model(panel, TrainingSettings(8, n_bootstrap=20), until_ms=to_ms(until))
@@ -87,8 +89,13 @@ def test_a_trained_file_is_the_model_of_the_library(file: Path, panel: Panel, tm
 
 def test_training_says_what_it_did(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--data", file, "--H", "12", "--out", tmp_path, "--n-bootstrap", "20", "--json"]
+    words += ["--registry", tmp_path / "runs.sqlite"]
     assert slipstream_("research", "train", *words) == 0
     said = json.loads(capsys.readouterr().out)
+    assert slipstream_("research", "runs", "--registry", tmp_path / "runs.sqlite", "--json") == 0
+    (recorded,) = json.loads(capsys.readouterr().out)["runs"]
+    assert (recorded["kind"], recorded["status"]) == ("train", "finished")
+    assert recorded["result"]["models"][0]["content_hash"] == said["models"][0]["content_hash"]
     (model,) = said["models"]
     assert Path(model["file"]).is_file()
     assert (model["H"], model["bar_hours"]) == (12, 4)

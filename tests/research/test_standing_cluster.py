@@ -44,13 +44,15 @@ def standing_cluster(monkeypatch):
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
 
-    def listening() -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", outer)) == 0
+    def ready() -> bool:
+        # The port of the door may listen before there is anything behind it, or the other way round.
+        with socket.socket() as door:
+            listens = door.connect_ex(("127.0.0.1", outer)) == 0
+        return listens and "block forever" in Path(log.name).read_text()
 
     try:
         deadline = time.monotonic() + 60
-        while not listening():
+        while not ready():
             assert process.poll() is None, Path(log.name).read_text()
             assert time.monotonic() < deadline, "the cluster did not start in a minute"
             time.sleep(0.1)

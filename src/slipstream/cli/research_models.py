@@ -12,6 +12,7 @@ from slipstream.cli.backtest import moment
 from slipstream.cli.bar_strategy import noting_warnings, say
 from slipstream.cli.research_data import DataDir, DataPath, Interval, interval_hours, research_panel
 from slipstream.cli.research_factors import Weights
+from slipstream.cli.research_runs import DEFAULT_REGISTRY
 from slipstream.errors import DataError, SlipstreamError, UsageError
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def train(
     executor: Annotated[str, Parameter(help="Where models are trained: serial, local, ray, ray://host:port.")] = (
         "serial"
     ),
+    registry: Annotated[Path, Parameter(help="Where the run is recorded.")] = DEFAULT_REGISTRY,
     as_json: AsJson = False,
 ) -> None:
     """Train the joint model of price and funding on all that was known at a moment, and keep it in a folder.
@@ -56,9 +58,12 @@ def train(
       slipstream research train --data panel.parquet --H 8 --out models
       slipstream research train --data data/lake --H 24 --until 2025-04-01 --retrain 30d --out models
     """
+    from slipstream.cli.clock import wall_clock_ms
     from slipstream.core.panel import to_ms
+    from slipstream.research.content import content_hash
     from slipstream.research.dataset import FeatureSettings
     from slipstream.research.model_store import save_models
+    from slipstream.research.registry import Registry
     from slipstream.research.training import TrainingSettings
 
     moment_until = moment(until, "--until")
@@ -66,9 +71,16 @@ def train(
     features = FeatureSettings(spans_hours=spans, vol_span_hours=vol_span, K=k, pca_method=pca_method)
     settings = TrainingSettings(h, features, n_bootstrap=n_bootstrap, seed=seed)
     panel = research_panel(data, data_dir, interval)
-    with noting_warnings() as notes:
-        models = _trained(panel, settings, None if moment_until is None else to_ms(moment_until), every, executor)
+    until_ms = None if moment_until is None else to_ms(moment_until)
+    config = {"settings": settings, "until_ms": until_ms, "retrain_hours": every}
+    with (
+        Registry(registry, wall_clock_ms) as book,
+        book.run("train", config, data_hash=content_hash(panel), seed=seed) as record,
+        noting_warnings() as notes,
+    ):
+        models = _trained(panel, settings, until_ms, every, executor)
         files = save_models(models, out)
+        record.finish({"models": [_described(model, None) for model in models]})
     if as_json:
         body = [_described(model, file) for model, file in zip(models, files, strict=True)]
         say(json.dumps({"models": body, "notes": notes}, indent=2, allow_nan=False))
