@@ -75,18 +75,18 @@ def save_models(models: Iterable[JointModel], folder: Path) -> list[Path]:
         ModelError: another model of the same horizon and moment is there.
         StoreError: a file cannot be written.
     """
-    todo = [(folder / f"{file_stem(model)}.json", model) for model in models]
-    for file, model in todo:
+    pending = [(folder / f"{file_stem(model)}.json", model) for model in models]
+    for file, model in pending:
         if file.exists() and load_joint_model(file).content_hash != model.content_hash:
             raise ModelError(
                 f"{file}: another model of this moment is there, of other data, settings or code; "
                 "choose another folder or move it away"
             )
-    for file, model in todo:
+    for file, model in pending:
         if not file.exists():
             _write(file.with_suffix(".md"), card_text(model))
             _write(file, model.to_json() + "\n")
-    return [file for file, _ in todo]
+    return [file for file, _ in pending]
 
 
 def load_models(path: Path, horizon_hours: int | None = None) -> DatedModels:
