@@ -36,8 +36,8 @@ def _(np):
     import polars as pl
 
     from slipstream.core.panel import HOUR_MS
-    from slipstream.lake.panel_file import read_panel_file
-    from slipstream.lake.store import refresh
+    from slipstream.lake.panel_import import import_panel
+    from slipstream.lake.store import Lake
     from slipstream.lake.synthetic import synthetic_market
     from slipstream.lake.synthetic_config import SyntheticConfig
 
@@ -69,7 +69,8 @@ def _(np):
     folder = tempfile.TemporaryDirectory(prefix="slipstream-notebook-")
     candles.write_parquet(Path(folder.name) / "candles.parquet")
     lake = Path(folder.name) / "lake"
-    imported = refresh(lake, read_panel_file(Path(folder.name) / "candles.parquet"))
+    now_ms = int(made.known_at_ms[-1])
+    imported, _ = import_panel(Path(folder.name) / "candles.parquet", Lake.open(lake, create=True), now_ms=now_ms)
     return folder, imported, lake
 
 

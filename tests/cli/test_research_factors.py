@@ -19,7 +19,8 @@ from slipstream.core.factors.pca import rolling_pca
 from slipstream.lake import load_panel
 from slipstream.lake.export import export_csv
 from slipstream.lake.panel_file import read_panel_file
-from slipstream.lake.store import refresh
+from slipstream.lake.panel_import import import_frame
+from slipstream.lake.store import Lake
 from slipstream.lake.synthetic import SyntheticConfig, synthetic_market
 from slipstream.lake.wide_csv import read_wide_csv
 
@@ -115,7 +116,7 @@ def test_three_components_have_their_own_columns_and_file_name(panel_file, tmp_p
 
 
 def test_a_lake_an_hourly_file_and_exported_csv_give_one_factor(panel_file, built, tmp_path) -> None:
-    refresh(tmp_path / "lake", read_panel_file(panel_file))
+    import_frame(read_panel_file(panel_file), Lake.open(tmp_path / "lake", create=True))
     assert factors("--data", tmp_path / "lake", "--H", 8, "--output-dir", tmp_path / "a") == 0
     export_csv(resample(load_panel(panel_file), 4), tmp_path / "data" / "market_data", "4h")
     assert factors("--data-dir", tmp_path / "data", "--H", 8, "--output-dir", tmp_path / "b") == 0

@@ -9,6 +9,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from slipstream.lake.panel_import import import_frame
+from slipstream.lake.store import Lake
+
 START = datetime(2025, 1, 1, tzinfo=UTC)
 
 
@@ -66,3 +69,15 @@ def with_value():
         return frame.with_columns(pl.when(here).then(pl.lit(value)).otherwise(pl.col(column)).alias(column))
 
     return replace
+
+
+@pytest.fixture
+def lake_of(tmp_path):
+    """A new lake that holds the rows of a panel file."""
+
+    def make(frame: pl.DataFrame, name: str = "lake") -> Lake:
+        lake = Lake.open(tmp_path / name, create=True)
+        import_frame(frame, lake)
+        return lake
+
+    return make

@@ -6,10 +6,13 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
+from deltalake import write_deltalake
 
 from slipstream.core.panel import to_ms
-from slipstream.lake.integrity import check, check_path
-from slipstream.lake.store import read_manifest, refresh
+from slipstream.lake.datasets import BARS, BOOKS, FUNDING, QUOTES
+from slipstream.lake.integrity import check
+from slipstream.lake.lake_check import check_path
+from slipstream.lake.store import Lake
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 
@@ -77,20 +80,20 @@ def test_a_coin_without_any_settlement_is_named(make_candles):
     assert found(make_candles().with_columns(nulled)) == [("warning", "no funding", "BTC", at(0))]
 
 
-def test_a_day_without_trades_is_a_warning_and_less_is_not(make_candles):
+def test_a_day_without_trades_is_told_from_single_silent_hours(make_candles):
     def silent(first, last):
         return make_candles().with_columns(
             pl.when(hours_of("ETH", first, last)).then(0.0).otherwise("volume").alias("volume")
         )
 
     assert found(silent(10, 33)) == [("warning", "no trades", "ETH", at(10))]
-    assert found(silent(10, 32)) == []
+    assert found(silent(10, 32)) == [("warning", "zero volume", "ETH", at(10))]
 
 
 def test_a_silent_run_does_not_reach_over_into_the_next_coin(make_candles):
     both = hours_of("BTC", 58, 71) | hours_of("ETH", 0, 13)
     frame = make_candles().with_columns(pl.when(both).then(0.0).otherwise("volume").alias("volume"))
-    assert found(frame) == []
+    assert found(frame) == [("warning", "zero volume", "BTC", at(58)), ("warning", "zero volume", "ETH", at(0))]
 
 
 def test_a_price_that_stands_still_while_volume_is_reported_is_a_warning(make_candles):
@@ -115,10 +118,96 @@ def test_the_real_file_has_no_errors_and_shows_its_known_oddities(shared):
 
 
 @pytest.mark.parametrize("damaged", [1, 2])
-def test_a_damaged_part_is_an_error_and_the_rest_is_still_checked(make_candles, tmp_path, damaged):
-    refresh(tmp_path, make_candles(hours=24 * 32))
-    for part in read_manifest(tmp_path).parts[:damaged]:
-        (tmp_path / part.file).write_bytes(b"rust")
-    findings = check_path(tmp_path)
-    assert [finding.fault for finding in findings] == ["checksum"] * damaged
-    assert "2025-01/000001.parquet: the part differs" in findings[0].what
+def test_a_damaged_part_is_an_error_and_the_rest_is_still_checked(make_candles, lake_of, damaged):
+    lake = lake_of(make_candles(hours=24 * 32))
+    for part in lake.parts(BARS)[:damaged]:
+        (lake.place.folder / "bars" / part.path).write_bytes(b"rust")
+    findings = check_path(lake.place.url)
+    assert [finding.fault for finding in findings if finding.grade == "error"] == ["checksum"] * damaged
+    assert "bars/base_interval=1h/month=2025-01/" in findings[0].what
+    assert "differs from its checksum" in findings[0].what
+
+
+def test_a_lake_has_the_findings_of_the_file_it_was_made_from(make_candles, lake_of, with_value):
+    frame = make_candles().filter(~hours_of("ETH", 20, 24) & ~hours_of("kPEPE", 60, 71))
+    assert [finding.what for finding in check_path(lake_of(frame).place.url)] == [f.what for f in check(frame)]
+
+
+def foreign(lake, dataset, rows):
+    """Rows written by another program, past every rule of ours."""
+    month = pl.col("ts").dt.strftime("%Y-%m")
+    write_deltalake(
+        lake.place.below(dataset.name),
+        rows.with_columns(pl.col("ts").cast(pl.Datetime("us", "UTC")), month=month).to_arrow(
+            compat_level=pl.CompatLevel.oldest()
+        ),
+        mode="append",
+    )
+
+
+@pytest.mark.parametrize(
+    ("fault", "dataset", "change"),
+    [
+        ("duplicate", BARS, {}),
+        ("impossible candle", BARS, {"high": 1.0, "ts": START + timedelta(hours=80)}),
+        ("impossible price", BARS, {"low": -1.0, "ts": START + timedelta(hours=80)}),
+        ("off the grid", BARS, {"ts": START + timedelta(hours=80, minutes=7)}),
+        ("duplicate", FUNDING, {}),
+        ("funding above cap", FUNDING, {"rate": 0.05, "ts": START + timedelta(hours=80)}),
+    ],
+)
+def test_rows_of_another_program_that_cannot_be_true_are_errors(make_candles, lake_of, fault, dataset, change):
+    lake = lake_of(make_candles())
+    row = lake.read(dataset, coins=["ETH"]).tail(1)
+    row = row.with_columns(pl.lit(value).cast(row.schema[name]).alias(name) for name, value in change.items())
+    foreign(lake, dataset, row)
+    errors = [finding for finding in check_path(lake.place.url) if finding.grade == "error"]
+    assert [(finding.fault, finding.coin) for finding in errors] == [(fault, "ETH")]
+    assert errors[0].time_ms == to_ms(row["ts"][0])
+
+
+def test_a_change_of_the_prices_unit_is_an_error_and_a_crash_is_not(make_candles):
+    frame = make_candles(("kPEPE",))
+    later = pl.col("ts") >= START + timedelta(hours=40)
+    prices = ("open", "high", "low", "close")
+    thousand = frame.with_columns(
+        pl.when(later).then(pl.col(name) / 1000).otherwise(name).alias(name) for name in prices
+    )
+    assert ("error", "unit change", "kPEPE", at(40)) in found(thousand)
+    crash = frame.with_columns(
+        pl.when(later).then(pl.col(name) / 9).otherwise(name).alias(name) for name in ("low", "close")
+    ).with_columns(pl.when(later).then(pl.col("close").shift()).otherwise("open").alias("open"))
+    crash = crash.with_columns(high=pl.max_horizontal(prices), low=pl.min_horizontal(prices))
+    assert {row[0] for row in found(crash)} == {"warning"}
+
+
+def test_a_month_of_a_coins_funding_in_percent_is_an_error(make_candles, lake_of):
+    frame = make_candles(("BTC", "ETH", "SOL", "HYPE"), hours=24 * 20)
+    percent = pl.when(pl.col("coin") == "SOL").then(pl.col("funding") * 100).otherwise("funding").alias("funding")
+    findings = check_path(lake_of(frame.with_columns(percent)).place.url)
+    assert [(finding.grade, finding.fault, finding.coin) for finding in findings] == [("error", "unit change", "SOL")]
+
+
+def test_candles_filled_in_from_before_a_listing_are_named(make_candles):
+    early = (pl.col("coin") == "ETH") & (pl.col("ts") < START + timedelta(hours=30))
+    flat = [pl.when(early).then(100.0).otherwise(name).alias(name) for name in ("open", "high", "low", "close")]
+    frame = make_candles().with_columns(*flat, pl.when(early).then(0.0).otherwise("volume").alias("volume"))
+    assert ("warning", "pre-listing", "ETH", at(0)) in found(frame)
+
+
+def test_crossed_quotes_and_books_are_errors_with_coin_and_time(tmp_path):
+    lake = Lake.open(tmp_path / "lake", create=True)
+    common = {"venue": ["hyperliquid"] * 2, "coin": ["BTC", "ETH"], "exchange_ms": [1, 2], "session": ["s", "s"]}
+    stamps = {"received_ns": [1_757_000_000_000_000_000, 1_757_000_001_000_000_000], "monotonic_ns": [1, 2]}
+    quotes = (
+        common | stamps | {"bid": [10.0, 12.0], "ask": [11.0, 11.0], "bid_size": [1.0, 1.0], "ask_size": [1.0, 1.0]}
+    )
+    lake.append(QUOTES, pl.DataFrame(quotes, schema_overrides=QUOTES.schema).select(QUOTES.names))
+    levels = {name: [[1.0], [1.0]] for name in ("bid_sz", "ask_sz")} | {name: [[1], [1]] for name in ("bid_n", "ask_n")}
+    books = common | stamps | levels | {"bid_px": [[12.0], [10.0]], "ask_px": [[11.0], [11.0]]}
+    lake.append(BOOKS, pl.DataFrame(books, schema_overrides=BOOKS.schema).select(BOOKS.names))
+    crossed = [(f.grade, f.fault, f.coin, f.time_ms) for f in check_path(tmp_path / "lake")]
+    assert crossed == [
+        ("error", "crossed book", "ETH", 1_757_000_001_000),
+        ("error", "crossed book", "BTC", 1_757_000_000_000),
+    ]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,11 +16,14 @@ from hypothesis import strategies as st
 
 from slipstream.cli.errors import run
 from slipstream.cli.main import app
-from slipstream.errors import DataError, SafetyRefusal, SlipstreamError
-from slipstream.lake.schema import NUMBERS
-from slipstream.lake.store import LakeBusy, merge, read, read_manifest, refresh, refuse_loss
+from slipstream.errors import DataError, SafetyRefusal
+from slipstream.lake.datasets import BARS, FUNDING, INSTRUMENTS
+from slipstream.lake.panel_import import import_frame, import_panel, separated
+from slipstream.lake.refresh import losses, merge
+from slipstream.lake.store import Lake, LakeBusy
 
 SPRING = datetime(2025, 3, 30, tzinfo=UTC)
+NOW_MS = 1_767_225_600_000
 
 
 @pytest.fixture
@@ -30,153 +33,254 @@ def history(make_candles):
 
 
 @pytest.fixture
-def lake(tmp_path, history):
-    root = tmp_path / "lake"
-    refresh(root, history)
-    return root
+def lake(lake_of, history):
+    return lake_of(history)
 
 
-def fingerprint(root: Path) -> dict[str, bytes]:
-    return {file.relative_to(root).as_posix(): file.read_bytes() for file in sorted(root.rglob("*")) if file.is_file()}
+def bars_of(frame: pl.DataFrame) -> pl.DataFrame:
+    return separated(frame)[0]
+
+
+def fingerprint(lake: Lake) -> dict[str, bytes]:
+    root = lake.place.folder
+    return {
+        file.relative_to(root).as_posix(): file.read_bytes()
+        for file in sorted(root.rglob("*"))
+        if file.is_file() and file.name != "lock"
+    }
+
+
+def file_of(lake: Lake, index: int = 0) -> Path:
+    return lake.place.folder / "bars" / lake.parts(BARS)[index].path
 
 
 def test_what_is_written_is_what_is_read(lake, history):
-    assert read(lake).equals(history)
-    assert [part.month for part in read_manifest(lake).parts] == ["2025-03", "2025-04"]
+    bars, settlements = separated(history)
+    assert lake.read(BARS).equals(bars)
+    assert lake.read(FUNDING).equals(settlements)
+    assert [dict(part.values)["month"] for part in lake.parts(BARS)] == ["2025-03", "2025-04"]
 
 
-def test_the_manifest_holds_each_parts_checksum_rows_and_span(lake):
-    held = json.loads((lake / "manifest.json").read_text())["parts"][0]
-    assert held["rows"] == 96
-    assert held["first_ms"] == SPRING.timestamp() * 1000
-    assert held["last_ms"] == (SPRING + timedelta(hours=47)).timestamp() * 1000
-    digest = subprocess.run(["sha256sum", lake / held["file"]], capture_output=True, text=True, check=True)
-    assert digest.stdout.split()[0] == held["sha256"]
+def test_a_part_is_named_by_the_sha256_of_its_content(lake):
+    file = file_of(lake)
+    digest = subprocess.run(["sha256sum", file], capture_output=True, text=True, check=True).stdout.split()[0]
+    assert file.stem == digest == lake.parts(BARS)[0].digest
 
 
 def test_appending_a_day_writes_that_month_only(lake, history, make_candles):
     longer = make_candles(("BTC", "ETH"), hours=120, start=SPRING)
     day = longer.filter(pl.col("ts") >= SPRING + timedelta(hours=96))
-    march = (lake / "bars_1h/2025-03/000001.parquet").stat()
-    report = refresh(lake, day)
-    assert report.months_written == ("2025-04",)
-    assert (report.rows_before, report.rows_after, report.changed) == (192, 240, 0)
-    assert (lake / "bars_1h/2025-03/000001.parquet").stat() == march
-    assert read(lake).equals(pl.concat([history, day]).sort("coin", "ts"))
+    march = lake.parts(BARS)[0]
+    report = lake.upsert(BARS, bars_of(day))
+    assert (report.files_written, report.changed) == (1, 0)
+    assert {coin: (change.rows_before, change.rows_after) for coin, change in report.coins.items()} == {
+        "BTC": (48, 72),
+        "ETH": (48, 72),
+    }
+    assert lake.parts(BARS)[0] == march
+    assert lake.read(BARS).equals(bars_of(pl.concat([history, day]).sort("coin", "ts")))
+
+
+def test_a_refresh_reads_only_the_months_it_has_rows_for(lake, make_candles):
+    """The part of a month that is not concerned may even be unreadable."""
+    file_of(lake, 0).write_bytes(b"rust")
+    report = lake.upsert(BARS, bars_of(make_candles(("SOL",), hours=5, start=datetime(2025, 4, 9, tzinfo=UTC))))
+    assert report.files_written == 1
 
 
 def test_importing_the_same_rows_again_changes_not_one_byte(lake, history):
     before = fingerprint(lake)
-    report = refresh(lake, history)
-    assert report.months_written == ()
+    reports = import_frame(history, lake)
+    assert [report.files_written for report in reports] == [0, 0]
     assert fingerprint(lake) == before
 
 
-def test_the_newest_value_wins_and_the_corrected_part_is_kept(lake, history, with_value):
-    old_part = (lake / "bars_1h/2025-03/000001.parquet").read_bytes()
-    report = refresh(lake, with_value(history, 3, "volume", 7.0))
-    assert (report.changed, report.months_written) == (1, ("2025-03",))
-    assert read(lake)["volume"][3] == 7.0
-    assert (lake / "_backup/2025-03.000001.parquet").read_bytes() == old_part
+def test_the_newest_value_wins_and_the_corrected_part_is_kept_for_good(lake, history, with_value):
+    old = lake.parts(BARS)[0]
+    content = file_of(lake).read_bytes()
+    report = lake.upsert(BARS, bars_of(with_value(history, 3, "volume", 7.0)))
+    assert (report.changed, report.files_written) == (1, 1)
+    assert report.coins["BTC"].changed == 1
+    assert lake.read(BARS)["volume"][3] == 7.0
+    assert (lake.place.folder / "_backup" / "bars" / old.path).read_bytes() == content
 
 
-def test_a_reader_of_the_commit_before_still_finds_its_parts_and_older_ones_go(lake, history, with_value):
-    first = read_manifest(lake).parts[0].file
-    refresh(lake, with_value(history, 3, "volume", 7.0))
-    assert (lake / first).exists()
-    refresh(lake, with_value(history, 3, "volume", 8.0))
-    assert not (lake / first).exists()
+def test_rows_added_without_a_correction_need_no_backup(lake, make_candles):
+    lake.upsert(BARS, bars_of(make_candles(("SOL",), hours=5, start=SPRING)))
+    assert not (lake.place.folder / "_backup").exists()
+
+
+def test_an_earlier_version_can_still_be_read(lake, history, with_value):
+    version = lake.table(BARS).version()
+    lake.upsert(BARS, bars_of(with_value(history, 3, "volume", 7.0)))
+    assert lake.read(BARS, version=version).equals(bars_of(history))
+    assert lake.read(BARS)["volume"][3] == 7.0
+
+
+def test_a_version_that_does_not_exist_is_an_error(lake):
+    with pytest.raises(DataError, match="the table's log cannot be read"):
+        lake.read(BARS, version=99)
 
 
 @pytest.mark.parametrize("column", ["funding", "volume"])
 def test_a_number_may_not_become_nothing(lake, history, with_value, column):
     before = fingerprint(lake)
-    with pytest.raises(SafetyRefusal, match=f"{column} of BTC at 2025-03-30 05:00 UTC .* would become empty"):
-        refresh(lake, with_value(history, 5, column, None))
+    with pytest.raises(SafetyRefusal, match=f"{column} (of BTC )?at 2025-03-30 05:00 UTC is .* would become empty"):
+        import_frame(with_value(history, 5, column, None), lake)
     assert fingerprint(lake) == before
 
 
-def test_nothing_may_become_a_number(tmp_path, history, with_value):
-    refresh(tmp_path / "lake", with_value(history, 5, "funding", None))
-    refresh(tmp_path / "lake", history)
-    assert read(tmp_path / "lake")["funding"][5] == history["funding"][5]
+def test_nothing_may_become_a_number(lake_of, history, with_value):
+    lake = lake_of(with_value(history, 5, "funding", None))
+    assert lake.read(FUNDING).height == 191
+    import_frame(history, lake)
+    assert lake.read(FUNDING).height == 192
 
 
-def test_rows_may_not_fall_and_a_start_may_not_move_forward(history, tmp_path):
-    with pytest.raises(SafetyRefusal, match="rows of BTC would fall from 96 to 95"):
-        refuse_loss(history, history[1:], tmp_path)
-    with pytest.raises(SafetyRefusal, match="rows of ETH would fall from 96 to 0"):
-        refuse_loss(history, history[:96], tmp_path)
-    later = pl.concat([history[1:96], history[95:96].with_columns(pl.col("ts").dt.offset_by("1h"))])
-    with pytest.raises(SafetyRefusal, match="start of BTC would move from 2025-03-30 00:00 to 2025-03-30 01:00"):
-        refuse_loss(history[:96], later, tmp_path)
+def test_a_refused_coin_does_not_hold_up_the_others(lake, history, with_value):
+    coming = with_value(with_value(history, 5, "volume", None), 100, "volume", 7.0)
+    report = lake.upsert(BARS, bars_of(coming))
+    assert list(report.refused) == ["BTC"]
+    assert "volume at 2025-03-30 05:00 UTC" in report.refused["BTC"]
+    assert lake.read(BARS, coins=["BTC"]).equals(bars_of(history).filter(pl.col("coin") == "BTC"))
+    assert lake.read(BARS, coins=["ETH"])["volume"][4] == 7.0
+
+
+def test_a_coin_refused_in_one_month_is_taken_in_none(lake, history, with_value):
+    """All or nothing per coin: hour 90 lies in April, the lost number in March."""
+    coming = with_value(with_value(history, 5, "volume", None), 90, "volume", 7.0)
+    report = lake.upsert(BARS, bars_of(coming))
+    assert list(report.refused) == ["BTC"]
+    assert lake.read(BARS).equals(bars_of(history))
+
+
+def test_rows_may_not_fall_and_a_start_may_not_move_forward(history):
+    bars = bars_of(history)
+    assert "rows would fall from 96 to 95" in losses(BARS, bars, bars[1:])["BTC"]
+    assert "rows would fall from 96 to 0" in losses(BARS, bars, bars[:96])["ETH"]
+    later = pl.concat([bars[1:96], bars[95:96].with_columns(pl.col("ts").dt.offset_by("1h"))])
+    assert "start would move from 2025-03-30 00:00 to 2025-03-30 01:00" in losses(BARS, bars[:96], later)["BTC"]
+    assert losses(BARS, bars, bars) == {}
+
+
+def test_what_a_source_leaves_unsaid_is_kept(lake):
+    known = lake.read(FUNDING).with_columns(premium=pl.lit(1e-4), settled_ms=pl.lit(7, pl.Int64))
+    lake.upsert(FUNDING, known)
+    silent = known.with_columns(premium=pl.lit(None, pl.Float64), settled_ms=pl.lit(None, pl.Int64))
+    report = lake.upsert(FUNDING, silent.with_columns(rate=pl.col("rate") * 2))
+    assert report.refused == {}
+    assert lake.read(FUNDING).equals(known.with_columns(rate=pl.col("rate") * 2))
+
+
+def test_rows_of_another_type_or_without_a_required_value_are_refused(lake, history):
+    bars = bars_of(history)
+    with pytest.raises(DataError, match=r"bars\.close holds Float64, the rows to store Int64"):
+        lake.upsert(BARS, bars.with_columns(pl.col("close").cast(pl.Int64)))
+    with pytest.raises(DataError, match="bars row 2: close is empty"):
+        lake.upsert(
+            BARS, bars.with_columns(close=pl.when(pl.int_range(pl.len()) == 2).then(float("nan")).otherwise("close"))
+        )
 
 
 def test_a_refusal_ends_the_command_with_three_and_one_line(lake, history, with_value, write, capsys):
     file = write(with_value(history, 5, "funding", None))
     before = fingerprint(lake)
-    assert run(app, ["data", "import", str(file), "--lake", str(lake)]) == 3
+    assert run(app, ["data", "import", str(file), "--lake", lake.place.url]) == 3
     printed = capsys.readouterr()
+    assert printed.out == ""
     assert printed.err.count("\n") == 1
     assert fingerprint(lake) == before
 
 
 def test_a_part_that_differs_from_its_checksum_is_refused_and_left_alone(lake, history):
-    part = lake / read_manifest(lake).parts[1].file
+    part = file_of(lake, 1)
     body = bytearray(part.read_bytes())
     body[200] ^= 1
     part.write_bytes(body)
     before = fingerprint(lake)
-    with pytest.raises(DataError, match=r"2025-04/000001\.parquet: the part differs from its checksum"):
-        read(lake)
-    with pytest.raises(DataError, match="differs from its checksum"):
-        refresh(lake, history)
+    with pytest.raises(DataError, match=r"month=2025-04/.*differs from its checksum"):
+        lake.read(BARS)
+    report = lake.upsert(BARS, bars_of(history))
+    assert set(report.refused) == {"BTC", "ETH"}
+    assert "differs from its checksum" in report.refused["BTC"]
     assert fingerprint(lake) == before
 
 
+def test_trusted_files_are_read_past_their_checksum_but_must_still_be_whole(lake, history):
+    part = file_of(lake, 1)
+    other = bars_of(history).filter(pl.col("ts").dt.month() == 4).with_columns(volume=pl.lit(3.0))
+    stored = other.drop("base_interval").with_columns(pl.col("ts").cast(pl.Datetime("us", "UTC")))
+    stored.write_parquet(part)
+    assert lake.read(BARS, trust_files=True)["volume"].to_list().count(3.0) == 96
+    part.write_bytes(part.read_bytes()[:-30])
+    with pytest.raises(DataError, match="cannot be decoded"):
+        lake.read(BARS, trust_files=True)
+
+
 def test_a_missing_part_is_named(lake):
-    (lake / read_manifest(lake).parts[0].file).unlink()
-    with pytest.raises(DataError, match=r"2025-03/000001\.parquet: the part is missing"):
-        read(lake)
+    file_of(lake).unlink()
+    with pytest.raises(DataError, match=r"month=2025-03/.*the file is missing"):
+        lake.read(BARS)
 
 
-@pytest.mark.parametrize(
-    "body", ["", "{", "[]", '{"format": 2}', '{"format": 1, "commit": 1, "retired": [], "parts": [{}]}']
-)
-def test_a_damaged_manifest_is_refused_in_one_line(lake, body):
-    (lake / "manifest.json").write_text(body)
+def test_a_damaged_log_is_refused_in_one_line(lake):
+    log = sorted((lake.place.folder / "bars" / "_delta_log").glob("*.json"))[-1]
+    log.write_text("{")
     with pytest.raises(DataError) as caught:
-        read(lake)
-    assert "manifest.json" in str(caught.value)
+        lake.read(BARS)
+    assert "_delta_log" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_second_writer_is_turned_away(lake, history):
-    with (lake / "lock").open("a") as held:
+def test_a_second_loader_is_turned_away_with_a_message(lake, history):
+    with (lake.place.folder / "lock").open("a") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(LakeBusy, match="another process is writing"):
-            refresh(lake, history)
-    refresh(lake, history)
+        with pytest.raises(LakeBusy, match="another process is loading"):
+            import_frame(history, lake)
+    import_frame(history, lake)
 
 
-def test_a_folder_of_other_things_is_not_made_a_lake(tmp_path, history):
+def test_a_folder_of_other_things_is_not_made_a_lake(tmp_path):
     (tmp_path / "thesis.tex").write_text("x")
     with pytest.raises(DataError, match=r"holds thesis\.tex"):
-        refresh(tmp_path, history)
+        Lake.open(tmp_path, create=True)
     with pytest.raises(DataError, match="is a file"):
-        refresh(tmp_path / "thesis.tex", history)
+        Lake.open(tmp_path / "thesis.tex", create=True)
+    with pytest.raises(DataError, match="not a lake"):
+        Lake.open(tmp_path / "nothing")
 
 
-def test_a_disk_that_refuses_is_one_error_of_the_house(lake, history, make_candles, monkeypatch):
-    def full(*_args, **_kwargs):
-        raise OSError(28, "No space left on device")
+def test_a_lake_of_the_first_form_moves_over(tmp_path, history):
+    """Monthly parts listed in a manifest with their checksums, as the first release wrote them."""
+    old, parts = tmp_path / "old", []
+    for month in ("2025-03", "2025-04"):
+        file = old / "bars_1h" / month / "000001.parquet"
+        file.parent.mkdir(parents=True)
+        history.filter(pl.col("ts").dt.strftime("%Y-%m") == month).write_parquet(file)
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        parts.append({"file": file.relative_to(old).as_posix(), "month": month, "sha256": digest, "rows": 96})
+    (old / "manifest.json").write_text(json.dumps({"format": 1, "commit": 1, "parts": parts, "retired": []}))
 
-    before = read(lake)
-    monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
-    with pytest.raises(SlipstreamError, match="No space left"):
-        refresh(lake, make_candles(("SOL",), start=SPRING))
-    monkeypatch.undo()
-    assert read(lake).equals(before)
+    with pytest.raises(DataError, match="a lake of the first form"):
+        Lake.open(old)
+    new = Lake.open(tmp_path / "new", create=True)
+    import_panel(old, new, now_ms=NOW_MS)
+    assert new.read(BARS).equals(bars_of(history))
+    assert new.read(FUNDING).height == 192
+
+    (old / parts[1]["file"]).write_bytes(b"rust")
+    with pytest.raises(DataError, match=r"000001\.parquet: the part differs from its checksum"):
+        import_panel(old, new, now_ms=NOW_MS)
+
+
+def test_descriptions_of_an_instrument_are_a_history(tmp_path):
+    lake = Lake.open(tmp_path / "lake", create=True)
+    row = {"coin": "BTC", "dex": "", "asset": 0, "sz_decimals": 5, "max_leverage": 50, "margin_table": 50}
+    flags = {"only_isolated": False, "is_delisted": False}
+    for ts, leverage in ((SPRING, 50), (SPRING + timedelta(days=40), 40)):
+        described = {**row, **flags, "ts": ts, "max_leverage": leverage}
+        lake.upsert(INSTRUMENTS, pl.DataFrame([described], schema=INSTRUMENTS.schema))
+    assert lake.read(INSTRUMENTS)["max_leverage"].to_list() == [50, 40]
 
 
 @given(st.sets(st.integers(0, 71)), st.sets(st.integers(0, 71)))
@@ -185,86 +289,10 @@ def test_a_merge_holds_every_bar_of_both_once_in_order(old_hours, new_hours):
 
     def some(hours, value):
         kept = [times[hour] for hour in sorted(hours)]
-        columns = {"ts": kept, "coin": ["BTC"] * len(kept)} | {name: [value] * len(kept) for name in NUMBERS}
-        types = {"ts": pl.Datetime("ms", "UTC"), "coin": pl.String} | dict.fromkeys(NUMBERS, pl.Float64)
-        return pl.DataFrame(columns, schema=types)
+        numbers = {name: [value] * len(kept) for name in ("open", "high", "low", "close", "volume")}
+        columns = {"coin": ["BTC"] * len(kept), "ts": kept, "base_interval": ["1h"] * len(kept)} | numbers
+        return pl.DataFrame(columns, schema_overrides=BARS.schema).select(BARS.names)
 
-    both = merge(some(old_hours, 1.0), some(new_hours, 2.0))
+    both = merge(BARS, some(old_hours, 1.0), some(new_hours, 2.0))
     assert both["ts"].to_list() == [times[hour] for hour in sorted(old_hours | new_hours)]
     assert both["close"].to_list() == [2.0 if hour in new_hours else 1.0 for hour in sorted(old_hours | new_hours)]
-
-
-# Forks one child per line that the commit runs through. Each child commits to a copy of the lake of its own and kills
-# itself just before that line; the last one comes to the end. Polars is first used in the children: its threads would
-# not survive a fork.
-KILL_AT_EVERY_LINE = """
-import os, shutil, signal, sys
-from pathlib import Path
-import polars as pl
-import slipstream.lake.store as store
-
-folder, point = Path(sys.argv[1]), 0
-while True:
-    point += 1
-    root = folder / f"lake{point:04d}"
-    if (folder / "old").exists():
-        shutil.copytree(folder / "old", root)
-    child = os.fork()
-    if child == 0:
-        incoming = pl.read_parquet(folder / "incoming.parquet")
-        lines = 0
-        def kill_at_the_line(frame, event, argument):
-            global lines
-            if frame.f_code.co_filename != store.__file__:
-                return None
-            if event == "line":
-                lines += 1
-                if lines == point:
-                    os.kill(os.getpid(), signal.SIGKILL)
-            return kill_at_the_line
-        sys.settrace(kill_at_the_line)
-        store.refresh(root, incoming)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    if not os.WIFSIGNALED(status):
-        sys.exit(os.waitstatus_to_exitcode(status))
-"""
-
-
-@pytest.mark.parametrize("there_is_a_lake", [True, False])
-def test_a_commit_killed_at_any_line_leaves_the_old_lake_or_the_new_one(
-    tmp_path, history, make_candles, with_value, there_is_a_lake
-):
-    incoming = pl.concat([with_value(history, 3, "volume", 7.0), make_candles(("SOL",), hours=30, start=SPRING)])
-    incoming.write_parquet(tmp_path / "incoming.parquet")
-    if there_is_a_lake:
-        refresh(tmp_path / "old", history)
-        refresh(tmp_path / "old", with_value(history, 3, "volume", 6.0))
-    before = read(tmp_path / "old") if there_is_a_lake else None
-    subprocess.run([sys.executable, "-c", KILL_AT_EVERY_LINE, tmp_path], check=True, timeout=100)
-
-    lakes = sorted(tmp_path.glob("lake*"))
-    new = read(lakes[-1])
-    assert new.height == 192 + 30
-    outcomes = []
-    for root in lakes:
-        if (root / "manifest.json").exists():
-            rows = read(root)
-            assert rows.equals(new) or rows.equals(before)
-            outcomes.append(rows.equals(new))
-        else:
-            assert before is None
-            outcomes.append(False)
-    assert outcomes == sorted(outcomes), "once in force, always in force"
-    assert outcomes.count(False) > 20
-    assert outcomes.count(True) > 5
-    for root in lakes[::9]:
-        refresh(root, incoming)
-        assert read(root).equals(new), "what a killed commit left behind is no obstacle"
-
-
-def test_half_a_part_left_by_a_killed_commit_is_written_over(lake, make_candles):
-    stray = lake / "bars_1h/2025-03/000002.parquet"
-    stray.write_bytes(b"PAR1 and then the power went")
-    refresh(lake, make_candles(("SOL",), hours=30, start=SPRING))
-    assert read(lake)["coin"].unique().sort().to_list() == ["BTC", "ETH", "SOL"]

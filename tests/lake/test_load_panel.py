@@ -13,7 +13,8 @@ import pytest
 from slipstream.core.panel import UniverseRule
 from slipstream.errors import DataError, UsageError
 from slipstream.lake import load_panel
-from slipstream.lake.store import refresh
+from slipstream.lake.panel_import import import_frame
+from slipstream.lake.store import Lake
 
 ARRAYS = ("known_at_ms", "open", "high", "low", "close", "volume_usd", "funding", "universe")
 
@@ -26,7 +27,7 @@ def assert_same(one, other):
 
 def test_a_lake_and_the_file_it_was_made_from_are_one_panel(shared, tmp_path):
     file = shared / "data" / "hourly" / "hyperliquid_perps_1h.parquet"
-    refresh(tmp_path / "lake", pl.read_parquet(file))
+    import_frame(pl.read_parquet(file), Lake.open(tmp_path / "lake", create=True))
     assert_same(load_panel(tmp_path / "lake"), load_panel(file))
 
 

@@ -1,9 +1,8 @@
-"""``slipstream data``: bring bars into the lake, look at them, check them, hand them on."""
+"""``slipstream data``: bring market data into the lake, look at it, check it, keep it in shape, hand it on."""
 
 from __future__ import annotations
 
 import json
-import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -11,80 +10,87 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
-from slipstream.errors import SlipstreamError, UsageError
+from slipstream.errors import UsageError
 
 if TYPE_CHECKING:
-    from slipstream.core.coverage import CoinCoverage
-    from slipstream.core.panel import Panel
     from slipstream.lake.integrity import Finding
 
 _SHOWN_FINDINGS = 60
 
-data = App(name="data", help="Market data at rest: import, status, check, export.")
+data = App(name="data", help="Market data at rest: bring it in, look at it, check it, hand it on.")
+data.command("slipstream.cli.load:pull", name="pull", help="Load candles and funding (as hl-load does).")
+data.command("slipstream.cli.data_s3:s3", name="s3", help="Backfill books, contexts and fills from the S3 archive.")
+data.command(
+    "slipstream.cli.data_record:record", name="record", help="Record live streams into CSV files and the lake."
+)
+data.command("slipstream.cli.data_record:replay", name="replay", help="Play a recording back as a stream of events.")
 
-DataPath = Annotated[Path, Parameter(name="--data", help="A lake directory, or a panel file (.parquet or .csv).")]
+DataPath = Annotated[
+    str, Parameter(name=("--lake", "--data"), help="A lake (folder or s3:// URL), or a panel file (.parquet or .csv).")
+]
+LakePath = Annotated[str, Parameter(name="--lake", help="A lake: a folder or an s3:// URL.")]
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON and nothing else.")]
 
 
 @data.command(name="import")
 def import_file(
-    file: Annotated[Path, Parameter(help="A panel file: ts, coin, open, high, low, close, volume, funding.")],
+    file: Annotated[Path, Parameter(help="A panel file, or the folder of a lake of the first release's form.")],
     *,
-    lake: Annotated[Path, Parameter(help="The lake directory; made if absent.")],
+    lake: Annotated[str, Parameter(help="The lake's folder or s3:// URL; made if absent.")],
+    json: AsJson = False,
 ) -> None:
     """Merge a panel file into a lake, all of it or nothing.
 
-    Newer values win. The import is refused (exit 3) if it would lose rows, a coin's beginning or a recorded number.
+    The file has the columns ts, coin, open, high, low, close, volume, funding. Newer values win. The import is refused
+    (exit 3) if it would lose rows, a coin's beginning or a recorded number.
 
     Example: slipstream data import candles.parquet --lake data/lake
     """
     from slipstream.cli.clock import wall_clock_ms
     from slipstream.core.panel import utc
-    from slipstream.lake import known_by
-    from slipstream.lake.panel_file import read_panel_file
-    from slipstream.lake.store import refresh
+    from slipstream.lake.panel_import import import_panel
+    from slipstream.lake.store import Lake
 
-    frame = known_by(read_panel_file(file), wall_clock_ms(), file)
-    report = refresh(lake, frame)
-    span = f"{utc(report.first_ms):%Y-%m-%d %H:%M} to {utc(report.last_ms):%Y-%m-%d %H:%M} UTC"
-    _say(
-        f"{lake}: {report.rows_before} -> {report.rows_after} rows, {report.changed} corrected, candles from {span}; "
-        f"{len(report.months_written)} months written, commit {report.commit}"
-    )
+    reports = import_panel(file, Lake.open(lake, create=True), now_ms=wall_clock_ms())
+    if json:
+        _print_json({"lake": lake, "commits": [asdict(report) for report in reports]})
+        return
+    for report in reports:
+        firsts = [change.first_ms for change in report.coins.values() if change.first_ms is not None]
+        lasts = [change.last_ms for change in report.coins.values() if change.last_ms is not None]
+        where = f" from {utc(min(firsts)):%Y-%m-%d %H:%M} to {utc(max(lasts)):%Y-%m-%d %H:%M} UTC" if firsts else ""
+        _say(
+            f"{lake} {report.dataset}: {report.rows_before} -> {report.rows_after} rows of {len(report.coins)} coins"
+            f"{where}, {report.changed} corrected; {report.files_written} files written, version {report.version}"
+        )
 
 
 @data.command
 def status(*, data: DataPath, json: AsJson = False) -> None:
-    """Show what is there: coins, spans, gaps, missing settlements, and a map of coin by month.
+    """Show what is there: tables, coins, spans, gaps, missing settlements, and a map of coin by month.
 
-    Example: slipstream data status --data data/lake
+    Example: slipstream data status --lake data/lake
     """
-    from slipstream.core.coverage import coverage
-    from slipstream.lake import load_frame
-    from slipstream.lake.alignment import align
+    from slipstream.cli.data_status import print_status, status_of
 
-    aligned = align(load_frame(data), source=data.name)
-    coins = coverage(aligned.panel)
+    found = status_of(data)
     if json:
-        _print_json(
-            {
-                "source": aligned.panel.source,
-                "rows": aligned.panel.rows,
-                "coins": [asdict(coin) for coin in coins],
-                "pre_listing_rows_dropped": aligned.pre_listing,
-            }
-        )
-        return
-    _print_status(aligned.panel, coins, aligned.pre_listing)
+        _print_json(found.for_programs())
+    else:
+        print_status(found)
 
 
 @data.command
 def check(*, data: DataPath, json: AsJson = False) -> int:
     """Look for what is wrong (errors, exit 1) and what is odd (warnings, exit 0).
 
-    Example: slipstream data check --data candles.parquet
+    Errors are damaged files, duplicates, impossible candles, crossed books, funding above the venue's cap and changes
+    of unit. Warnings are gaps, hours without trades, stale prices, missing settlements, large moves, candles filled in
+    from before a listing, and coins that end early.
+
+    Example: slipstream data check --lake data/lake
     """
-    from slipstream.lake.integrity import check_path
+    from slipstream.lake.lake_check import check_path
 
     found = check_path(data)
     errors = sum(finding.grade == "error" for finding in found)
@@ -97,90 +103,105 @@ def check(*, data: DataPath, json: AsJson = False) -> int:
 
 
 @data.command
+def compact(
+    *,
+    lake: LakePath,
+    retention_hours: Annotated[int, Parameter(help="Age from which files no table needs are removed.")] = 168,
+    json: AsJson = False,
+) -> None:
+    """Join small files and remove those that no table has needed for a week. No value changes.
+
+    Example: slipstream data compact --lake data/lake
+    """
+    from slipstream.cli.clock import wall_clock_ms
+    from slipstream.lake.store import Lake
+    from slipstream.lake.upkeep import RETENTION_HOURS, vacuum
+    from slipstream.lake.upkeep import compact as join
+
+    if retention_hours < RETENTION_HOURS:
+        raise UsageError(
+            f"--retention-hours {retention_hours}: a reader or a writer at work may need files for {RETENTION_HOURS} h"
+        )
+    opened = Lake.open(lake)
+    done = []
+    with opened.lock():
+        for dataset in opened.datasets():
+            result = join(opened, dataset)
+            removed = vacuum(opened, dataset, now_ms=wall_clock_ms(), retention_hours=retention_hours)
+            done.append({**asdict(result), "files_removed": removed})
+            if not json:
+                _say(
+                    f"{lake} {dataset.name}: {result.parts_before} -> {result.parts_after} files, "
+                    f"{result.bytes_before / 1e6:.1f} -> {result.bytes_after / 1e6:.1f} MB; {removed} old files removed"
+                )
+    if json:
+        _print_json({"lake": lake, "datasets": done})
+
+
+@data.command
+def repair(
+    *,
+    lake: LakePath,
+    apply: Annotated[
+        bool, Parameter(negative="", help="Do it; without this flag only say what would be done.")
+    ] = False,
+    json: AsJson = False,
+) -> int:
+    """Bring back damaged files from earlier copies, and take out rows that cannot be true. Nothing is thrown away.
+
+    Damaged files and rows taken out are kept under _quarantine. Exit 1 if rows are lost that no copy holds: the months
+    to load again are named.
+
+    Example: slipstream data repair --lake data/lake --apply
+    """
+    from slipstream.lake.repair import repair as mend
+    from slipstream.lake.store import Lake
+
+    opened = Lake.open(lake)
+    with opened.lock():
+        mends = [done for dataset in opened.datasets() for done in mend(opened, dataset, apply=apply)]
+    lost = [done for done in mends if done.lost is None or done.lost > 0]
+    if json:
+        _print_json({"lake": lake, "applied": apply, "mends": [asdict(done) for done in mends]})
+        return 1 if lost else 0
+    verb = "did" if apply else "would"
+    for done in mends:
+        unknown = "an unknown number" if done.lost is None else done.lost
+        _say(
+            f"{verb}: {done.dataset}/{done.partition}: {len(done.damaged)} damaged files; {done.recovered} rows "
+            f"recovered, {unknown} lost, {done.removed} taken out"
+        )
+    for done in lost:
+        remedy = f"slipstream data pull --all --lake {lake} --start ..."
+        _say(f"load {done.dataset}/{done.partition} again, such as by: {remedy}")
+    if not mends:
+        _say(f"{lake}: nothing to mend")
+    elif not apply:
+        _say("nothing was changed; do it with --apply")
+    return 1 if lost else 0
+
+
+@data.command
 def export(
     *,
-    data: DataPath,
-    interval: Annotated[str, Parameter(help="Bar length, such as 1h, 4h or 1d.")] = "4h",
+    data: DataPath = "data/lake",
+    interval: Annotated[str, Parameter(help="Bar length, such as 15m, 1h, 4h or 1d.")] = "4h",
     out: Annotated[Path, Parameter(help="Folder of the CSV files; made if absent.")] = Path("data/market_data"),
-) -> None:
-    """Write log returns, funding sums and USD volume as wide CSV files, one column per coin.
+    trust_files: Annotated[
+        bool, Parameter(negative="", help="Merge into files that differ from their checksum.")
+    ] = False,
+) -> int:
+    """Write CSV files: per coin candles, funding and both merged; and wide ones, one column per coin.
 
-    Example: slipstream data export --data data/lake --interval 4h --out data/market_data
+    Example: slipstream data export --lake data/lake --interval 4h --out data/market_data
     """
-    from slipstream.core.bars import resample
-    from slipstream.lake import load_panel
-    from slipstream.lake.export import export_csv
+    from slipstream.cli.clock import wall_clock_ms
+    from slipstream.cli.data_export import export_to
 
-    hours = _hours(interval)
-    panel = resample(load_panel(data), hours)
-    try:
-        files = export_csv(panel, out, interval)
-    except OSError as problem:
-        raise SlipstreamError(f"{out}: cannot be written ({problem})") from problem
-    for file in files:
-        _say(f"{file}: {panel.rows} rows, {len(panel.coins)} coins")
+    return export_to(data, interval, out, now_ms=wall_clock_ms(), trust_files=trust_files)
 
 
-def _hours(interval: str) -> int:
-    match = re.fullmatch(r"([1-9]\d*)([hd])", interval)
-    if match is None:
-        raise UsageError(f"--interval {interval}: write a number of hours or days, such as 1h, 4h or 1d")
-    return int(match[1]) * (24 if match[2] == "d" else 1)
-
-
-def _print_status(panel: Panel, coins: tuple[CoinCoverage, ...], pre_listing: dict[str, int]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from slipstream.core.panel import utc
-
-    bars = sum(coin.bars for coin in coins)
-    first, last = min(coin.first_ms for coin in coins), max(coin.last_ms for coin in coins)
-    span = f"{utc(first):%Y-%m-%d %H:%M} to {utc(last):%Y-%m-%d %H:%M} UTC"
-    table = Table(title=f"{panel.source}: {len(coins)} coins, {bars} hourly bars, known {span}")
-    for name in ("coin", "first", "last"):
-        table.add_column(name)
-    for name in ("bars", "gaps", "silent", "funding\nmissing"):
-        table.add_column(name, justify="right")
-    for coin in coins:
-        ends = " *" if coin.ends_early else ""
-        table.add_row(
-            coin.coin,
-            f"{utc(coin.first_ms):%y-%m-%d %H}h",
-            f"{utc(coin.last_ms):%y-%m-%d %H}h{ends}",
-            *(str(count) for count in (coin.bars, coin.gap_bars, coin.zero_volume_bars, coin.funding_missing)),
-        )
-    console = Console()
-    console.print(table)
-    _say("* ends before the rest; silent: hours without a trade; funding missing: settlements due and not recorded,")
-    _say("  of which each coin's last close is one, because a file holds no row for it")
-    for name, count in pre_listing.items():
-        _say(f"{name}: {count} candles from before its first trade left out")
-    _say("")
-    for line in _coverage_map(panel):
-        _say(line)
-
-
-def _coverage_map(panel: Panel) -> list[str]:
-    """Coin by month, one character each: the share of the month's hours that have a bar."""
-    import numpy as np
-
-    from slipstream.core.panel import HOUR_MS
-
-    opens = (panel.known_at_ms - panel.bar_hours * HOUR_MS).astype("datetime64[ms]")
-    months, begin = np.unique(opens.astype("datetime64[M]"), return_index=True)
-    hours = ((months + 1).astype("datetime64[h]") - months.astype("datetime64[h]")).astype(np.int64)
-    bars = np.add.reduceat(~np.isnan(panel.close), begin, axis=0, dtype=np.int64)
-    share = bars / (hours[:, None] / panel.bar_hours)
-    marks = np.select([share >= 1.0, share >= 0.5, share > 0.0], ["█", "▓", "░"], default="·")
-    width = max(len(coin) for coin in panel.coins)
-    return [
-        f"{'':{width}}  {months[0]} to {months[-1]}: █ whole month  ▓ half or more  ░ less  · nothing",
-        *(f"{coin:{width}}  {''.join(marks[:, column])}" for column, coin in enumerate(panel.coins)),
-    ]
-
-
-def _print_findings(found: list[Finding], errors: int, path: Path) -> None:
+def _print_findings(found: list[Finding], errors: int, path: str) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -1,12 +1,11 @@
-"""Market data at rest: the bar schema, the store, integrity checks and the one reader of the code base.
+"""Market data at rest: the datasets, the store, integrity checks and the one reader of the code base.
 
-Everything in the code base reads bars through :func:`load_panel`, whether they lie in a lake directory or in a single
-panel file. Heavy libraries are imported on first use, so importing this package costs nothing.
+Everything in the code base reads bars through :func:`load_panel`, whether they lie in a lake (a folder or an ``s3://``
+URL) or in a single panel file. Heavy libraries are imported on first use, so importing this package costs nothing.
 """
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,24 +15,26 @@ from slipstream.core.panel import HOUR_MS, Panel, UniverseRule, utc
 from slipstream.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    import polars as pl
+    from slipstream.lake.alignment import Aligned
 
-__all__ = ["load_frame", "load_panel"]
+__all__ = ["load_aligned", "load_panel"]
 
 
 def load_panel(
     path: str | Path,
     *,
+    bar_hours: int = 1,
     coins: Sequence[str] | None = None,
     start_ms: int | None = None,
     end_ms: int | None = None,
     rule: UniverseRule | None = None,
     now_ms: int | None = None,
 ) -> Panel:
-    """The hourly panel of a lake directory or a panel file (Parquet or CSV).
+    """The panel of a lake or a panel file (Parquet or CSV).
 
     Args:
-        path: a lake directory, or a file with the columns of :mod:`slipstream.lake.schema`.
+        path: a lake's folder or ``s3://`` URL, or a file with the columns of :mod:`slipstream.lake.schema`.
+        bar_hours: length of a bar, hours; longer bars are computed.
         coins: case-sensitive names to keep (default: all).
         start_ms: drop rows known before this, Unix ms. Universe and due settlements are judged on the full history
             first, but whatever is computed from the cut panel has lost its warm-up: to *trade* from a date on, load
@@ -50,66 +51,43 @@ def load_panel(
         DataError: the data cannot be used; one line names file, row and remedy.
         UsageError: a coin is unknown, or no row is left between start and end.
     """
-    from slipstream.lake.alignment import align
-
-    frame = load_frame(path)
-    if now_ms is not None:
-        frame = known_by(frame, now_ms, path)
-    if coins is not None:
-        frame = _select(frame, coins, path)
-    panel = align(frame, rule=rule, source=Path(path).resolve().name).panel
+    panel = load_aligned(path, bar_hours=bar_hours, coins=coins, rule=rule, now_ms=now_ms).panel
     if not panel.rows:
         raise DataError(f"{path}: no coin has traded in any hour; download the data again")
     return _between(panel, start_ms, end_ms, path)
 
 
-def load_frame(path: str | Path) -> pl.DataFrame:
-    """The validated rows of a lake directory or a panel file, with the schema's columns and types.
+def load_aligned(
+    path: str | Path,
+    *,
+    bar_hours: int = 1,
+    coins: Sequence[str] | None = None,
+    rule: UniverseRule | None = None,
+    now_ms: int | None = None,
+) -> Aligned:
+    """The whole panel and what was left out of it; arguments and errors as for :func:`load_panel`."""
+    from slipstream.core.bars import resample
+    from slipstream.lake.alignment import Aligned, align
+    from slipstream.lake.closed_bars import closed, selected
+    from slipstream.lake.locate import is_url
 
-    Raises:
-        DataError: as for :func:`load_panel`.
-    """
-    from slipstream.lake.locate import existing
+    if is_url(path) or Path(path).is_dir():
+        from slipstream.lake.lake_panel import lake_panel
+        from slipstream.lake.store import Lake
+
+        return lake_panel(Lake.open(path), bar_hours=bar_hours, coins=coins, rule=rule, now_ms=now_ms)
     from slipstream.lake.panel_file import read_panel_file
 
-    place = existing(path)
-    if place.is_dir():
-        from slipstream.lake.store import read
-
-        return read(place)
-    return read_panel_file(place)
-
-
-def known_by(frame: pl.DataFrame, now_ms: int, path: str | Path) -> pl.DataFrame:
-    """The rows whose bars have closed by now; only the bar being formed may be missing from the result.
-
-    Raises:
-        DataError: a bar opens after now (the first is named): the column's unit or time zone is wrong.
-    """
-    opened = frame["ts"].dt.timestamp("ms")
-    ahead = (opened > now_ms).fill_null(False)
-    if ahead.any():
-        row = int(ahead.arg_true()[0])
-        raise DataError(
-            f"{path} row {row}: ts is {utc(opened[row]):%Y-%m-%d %H:%M} UTC for {frame['coin'][row]}, which is in the "
-            f"future ({int(ahead.sum())} rows are). Check the unit and the time zone of ts."
-        )
-    return frame.filter(opened + HOUR_MS <= now_ms)
-
-
-def _select(frame: pl.DataFrame, coins: Sequence[str], path: str | Path) -> pl.DataFrame:
-    import polars as pl
-
-    held = frame["coin"].unique().sort().to_list()
-    if not coins:
-        raise UsageError(f"no coin asked for; {path} holds {len(held)}: leave the choice out to take all")
-    folded = {name.casefold(): name for name in held}
-    for coin in coins:
-        if coin not in held:
-            near = [folded[key] for key in difflib.get_close_matches(coin.casefold(), folded, n=3, cutoff=0.6)]
-            hint = f"did you mean {' or '.join(near)}?" if near else f"it holds {', '.join(held)}."
-            raise UsageError(f"{path} holds no coin {coin}; {hint} Names are case-sensitive.")
-    return frame.filter(pl.col("coin").is_in(sorted(set(coins))))
+    frame = read_panel_file(path)
+    if now_ms is not None:
+        frame = closed(frame, now_ms, HOUR_MS, path)
+    if coins is not None:
+        wanted = selected(coins, frame["coin"].unique().sort().to_list(), path)
+        frame = frame.filter(frame["coin"].is_in(wanted))
+    aligned = align(frame, rule=rule, source=Path(path).resolve().name)
+    if bar_hours == 1 or not aligned.panel.rows:
+        return aligned
+    return Aligned(resample(aligned.panel, bar_hours), aligned.pre_listing)
 
 
 def _between(panel: Panel, start_ms: int | None, end_ms: int | None, path: str | Path) -> Panel:

@@ -7,20 +7,16 @@ data that is not there; a person should have seen it before trusting a figure th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import polars as pl
 
-from slipstream.core.panel import HOUR_MS, utc
-from slipstream.lake.alignment import align
-from slipstream.lake.locate import existing
-from slipstream.lake.panel_file import parse_panel_file
+from slipstream.core.panel import HOUR_MS, Panel, utc
+from slipstream.lake.alignment import dense
 from slipstream.lake.schema import funding_unit_problem, violations
-from slipstream.lake.store import damaged_parts, read_manifest, read_parts
 
 LARGE_MOVE = 0.5
 """Change of the close within an hour, as a fraction, from which it is worth a look."""
@@ -28,8 +24,11 @@ LARGE_MOVE = 0.5
 SILENT_RUN_HOURS = 24
 """Hours in a row without a trade that are worth a look."""
 
-STALE_RUN_HOURS = 6
-"""Hours in a row in which a coin trades and its price does not move at all."""
+STALE_RUN_BARS = 6
+"""Bars in a row in which a coin trades and its price does not move at all."""
+
+UNIT_CHANGE = 10.0
+"""Factor between a close and the next open from which the unit must have changed."""
 
 Grade = Literal["error", "warning"]
 
@@ -53,24 +52,8 @@ class Finding:
     what: str
 
 
-def check_path(path: str | Path) -> list[Finding]:
-    """Findings of a lake directory (checksums included) or a panel file, errors first.
-
-    Raises:
-        DataError: the data cannot be read as bars at all (absent, no lake, a column missing or of a wrong type).
-    """
-    place = existing(path)
-    if not place.is_dir():
-        return check(parse_panel_file(place))
-    manifest = read_manifest(place)
-    damaged = dict(damaged_parts(place, manifest))
-    whole = [part for part in manifest.parts if part.file not in damaged]
-    found = [Finding("error", "checksum", "", None, f"{file}: {problem}") for file, problem in damaged.items()]
-    return found + check(read_parts(place, whole))
-
-
 def check(frame: pl.DataFrame) -> list[Finding]:
-    """Findings of a frame with the schema's columns and types, errors first, each group by coin and time."""
+    """Findings of a panel file's rows, errors first, each group by coin and time."""
     errors = [
         Finding("error", broken.fault, broken.coin, broken.time_ms, broken.describe()) for broken in violations(frame)
     ]
@@ -78,27 +61,75 @@ def check(frame: pl.DataFrame) -> list[Finding]:
     if unit is not None:
         errors.append(Finding("error", "funding unit", "", None, unit))
     usable = frame.drop_nulls(["ts", "coin"]).unique(["coin", "ts"], keep="first").sort("coin", "ts")
-    warnings = [
-        *_gaps(usable),
-        *_silent_runs(usable),
-        *_stale_runs(usable),
-        *_large_moves(usable),
-        *_missing_funding(usable),
-        *_early_ends(usable),
+    stamps = usable.filter(pl.col("funding").is_not_null()).select("coin", "ts", rate="funding")
+    panel = dense([usable], [stamps]).panel
+    odd = [*bar_warnings(usable, HOUR_MS), *funding_warnings(panel, stamps)]
+    return errors + unit_changes(usable, HOUR_MS) + in_order(odd)
+
+
+def in_order(findings: Iterable[Finding]) -> list[Finding]:
+    """Findings by coin, then time."""
+    return sorted(findings, key=lambda finding: (finding.coin, finding.time_ms or 0, finding.fault))
+
+
+def bar_warnings(frame: pl.DataFrame, step_ms: int) -> Iterator[Finding]:
+    """What is odd in bars of one length.
+
+    Args:
+        frame: coin, ts, open, high, low, close, volume, ordered by coin and time, one row per time.
+        step_ms: length of a bar, ms.
+    """
+    yield from _pre_listing(frame)
+    yield from _gaps(frame, step_ms)
+    yield from _silent_runs(frame, step_ms)
+    yield from _stale_runs(frame, step_ms)
+    yield from _large_moves(frame, step_ms)
+    yield from _early_ends(frame, step_ms)
+
+
+def unit_changes(frame: pl.DataFrame, step_ms: int) -> list[Finding]:
+    """Where a coin's prices jump between two adjacent bars by so much that the unit must have changed.
+
+    A crash moves within a bar; a bar that opens ten times above or below the close before it was quoted in another
+    unit, such as a coin against a thousand of it.
+    """
+    adjacent = pl.col("ts").diff().over("coin").dt.total_milliseconds() == step_ms
+    factor = (pl.col("open") / pl.col("close").shift().over("coin")).alias("amount")
+    jump = (pl.col("amount") >= UNIT_CHANGE) | (pl.col("amount") <= 1.0 / UNIT_CHANGE)
+    rows = frame.with_columns(factor).filter(adjacent & jump & pl.col("amount").is_finite() & (pl.col("amount") > 0.0))
+    what = "opens at {:.4g} times the close before it: the unit of the price has changed. Download the coin again."
+    return [
+        Finding("error", "unit change", coin, moment_ms, what.format(amount))
+        for coin, moment_ms, amount in _amounts(rows)
     ]
-    return errors + sorted(warnings, key=lambda finding: (finding.coin, finding.time_ms or 0, finding.fault))
+
+
+def _amounts(rows: pl.DataFrame) -> Iterator[tuple[str, int, float]]:
+    yield from rows.select("coin", pl.col("ts").dt.timestamp("ms"), "amount").iter_rows()
 
 
 def _warnings(fault: str, rows: pl.DataFrame, what: str) -> Iterator[Finding]:
     """One warning per row of (coin, ts, amount); ``what`` is a format of the amount."""
-    for coin, moment_ms, amount in rows.select("coin", pl.col("ts").dt.timestamp("ms"), "amount").iter_rows():
+    for coin, moment_ms, amount in _amounts(rows):
         yield Finding("warning", fault, coin, moment_ms, what.format(amount))
 
 
-def _gaps(frame: pl.DataFrame) -> Iterator[Finding]:
-    gap = pl.col("ts").diff().over("coin").dt.total_hours() - 1
-    rows = frame.with_columns(amount=gap, ts=pl.col("ts") - pl.duration(hours=gap)).filter(pl.col("amount") > 0)
-    return _warnings("gap", rows, "{} hours without a candle")
+def _pre_listing(frame: pl.DataFrame) -> Iterator[Finding]:
+    flat = (pl.col("open") == pl.col("close")) & (pl.col("high") == pl.col("low")) & (pl.col("volume") == 0.0)
+    before = (flat.fill_null(value=False)).cum_min().over("coin")
+    rows = frame.filter(before).group_by("coin", maintain_order=True).agg(pl.col("ts").min(), amount=pl.len())
+    return _warnings("pre-listing", rows, "{} flat bars without volume before the first trade; readers leave them out")
+
+
+def _gaps(frame: pl.DataFrame, step_ms: int) -> Iterator[Finding]:
+    gap = pl.col("ts").diff().over("coin").dt.total_milliseconds() // step_ms - 1
+    begins = pl.col("ts") - pl.duration(milliseconds=gap * step_ms)
+    rows = frame.with_columns(amount=gap, ts=begins).filter(pl.col("amount") > 0)
+    return _warnings("gap", rows, f"{{}} {_bars(step_ms)} without a candle")
+
+
+def _bars(step_ms: int) -> str:
+    return "hours" if step_ms == HOUR_MS else f"bars of {step_ms // 60_000} minutes"
 
 
 def _runs(frame: pl.DataFrame, inside: pl.Expr, at_least: int) -> pl.DataFrame:
@@ -109,38 +140,47 @@ def _runs(frame: pl.DataFrame, inside: pl.Expr, at_least: int) -> pl.DataFrame:
     return runs.agg(pl.col("coin", "ts").first(), amount=pl.len()).filter(pl.col("amount") >= at_least)
 
 
-def _silent_runs(frame: pl.DataFrame) -> Iterator[Finding]:
-    rows = _runs(frame, pl.col("volume") == 0.0, SILENT_RUN_HOURS)
-    return _warnings("no trades", rows, "{} hours in a row without a trade")
+def _silent_runs(frame: pl.DataFrame, step_ms: int) -> Iterator[Finding]:
+    runs = _runs(frame, pl.col("volume") == 0.0, 1)
+    long = pl.col("amount") >= max(1, SILENT_RUN_HOURS * HOUR_MS // step_ms)
+    yield from _warnings("no trades", runs.filter(long), f"{{}} {_bars(step_ms)} in a row without a trade")
+    short = runs.filter(~long).group_by("coin", maintain_order=True).agg(pl.col("ts").first(), pl.col("amount").sum())
+    yield from _warnings("zero volume", short, f"{{}} single {_bars(step_ms)} without a trade")
 
 
-def _stale_runs(frame: pl.DataFrame) -> Iterator[Finding]:
+def _stale_runs(frame: pl.DataFrame, step_ms: int) -> Iterator[Finding]:
     flat = (pl.col("high") == pl.col("low")) & (pl.col("close") == pl.col("close").shift().over("coin"))
-    rows = _runs(frame, flat & (pl.col("volume") > 0.0), STALE_RUN_HOURS)
-    return _warnings("stale price", rows, "{} hours in a row with trades and not one change of price")
+    rows = _runs(frame, flat & (pl.col("volume") > 0.0), STALE_RUN_BARS)
+    return _warnings("stale price", rows, f"{{}} {_bars(step_ms)} in a row with trades and not one change of price")
 
 
-def _large_moves(frame: pl.DataFrame) -> Iterator[Finding]:
-    adjacent = pl.col("ts").diff().over("coin").dt.total_hours() == 1
+def _large_moves(frame: pl.DataFrame, step_ms: int) -> Iterator[Finding]:
+    adjacent = pl.col("ts").diff().over("coin").dt.total_milliseconds() == step_ms
     move = (pl.col("close") / pl.col("close").shift().over("coin") - 1.0).alias("amount")
     rows = frame.with_columns(move).filter(adjacent & (pl.col("amount").abs() > LARGE_MOVE))
-    return _warnings("large move", rows, "the close moves by {:+.0%} within the hour")
+    within = "hour" if step_ms == HOUR_MS else "bar"
+    return _warnings("large move", rows, f"the close moves by {{:+.0%}} within the {within}")
 
 
-def _missing_funding(frame: pl.DataFrame) -> Iterator[Finding]:
+def funding_warnings(panel: Panel, stamps: pl.DataFrame) -> Iterator[Finding]:
     """Settlements due and not recorded, one warning per hole between two recorded stamps.
 
-    The one stamped at the close of a coin's last bar is left out: no row of that time exists to hold it.
+    The one stamped at the close of a coin's last bar is left out: it may not have been published when the bar was.
+
+    Args:
+        panel: hourly.
+        stamps: coin and ts of the settlements recorded, ordered by both.
     """
-    panel = align(frame).panel
-    stamps = frame.filter(pl.col("funding").is_not_null())
+    groups = stamps.partition_by("coin", as_dict=True)
+    moments = {coin: rows["ts"].dt.timestamp("ms").to_numpy() for (coin,), rows in groups.items()}
     for column, coin in enumerate(panel.coins):
         bars = np.flatnonzero(~np.isnan(panel.close[:, column]))
         missing = panel.known_at_ms[: bars[-1]][panel.funding_missing[: bars[-1], column]]
-        recorded = stamps.filter(pl.col("coin") == coin)["ts"].dt.timestamp("ms").to_numpy()
-        if not len(recorded):
+        recorded = moments.get(coin)
+        if recorded is None:
             first = int(panel.known_at_ms[bars[0]]) - HOUR_MS
             yield Finding("warning", "no funding", coin, first, "not one settlement is recorded; funding counts as 0")
+            continue
         holes = np.searchsorted(recorded, missing)
         for hole in np.unique(holes):
             times = missing[holes == hole]
@@ -150,7 +190,7 @@ def _missing_funding(frame: pl.DataFrame) -> Iterator[Finding]:
             yield Finding("warning", "missing funding", coin, int(times[0]), what)
 
 
-def _early_ends(frame: pl.DataFrame) -> Iterator[Finding]:
-    behind = (pl.col("ts").max() - pl.col("ts")).dt.total_hours()
+def _early_ends(frame: pl.DataFrame, step_ms: int) -> Iterator[Finding]:
+    behind = (pl.col("ts").max() - pl.col("ts")).dt.total_milliseconds() // step_ms
     rows = frame.group_by("coin").agg(pl.col("ts").max()).with_columns(amount=behind).filter(pl.col("amount") > 0)
-    return _warnings("ends early", rows, "the last candle; the data goes on for {} hours")
+    return _warnings("ends early", rows, f"the last candle; the data goes on for {{}} {_bars(step_ms)}")

@@ -8,6 +8,11 @@ from pathlib import Path
 from slipstream.errors import DataError
 
 
+def is_url(path: str | Path) -> bool:
+    """Whether the path is the URL of an object store."""
+    return "://" in str(path)
+
+
 def existing(path: str | Path) -> Path:
     """``path`` as a Path.
 

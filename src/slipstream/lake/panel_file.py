@@ -13,8 +13,9 @@ from pathlib import Path
 import polars as pl
 
 from slipstream.errors import DataError
+from slipstream.lake.datasets import TIME
 from slipstream.lake.locate import existing
-from slipstream.lake.schema import COLUMN_NAMES, NUMBERS, TIME, funding_unit_problem, violations
+from slipstream.lake.schema import COLUMN_NAMES, NUMBERS, funding_unit_problem, violations
 
 SUFFIXES = (".parquet", ".csv")
 _EARLIEST_MS, _LATEST_MS = 946_684_800_000, 4_102_444_800_000  # the years 2000 and 2100

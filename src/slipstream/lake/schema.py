@@ -12,11 +12,13 @@ is 1.25e-5 per hour, and a rate quoted in percent or basis points is far outside
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
 from slipstream.core.panel import HOUR_MS, utc
+from slipstream.lake.datasets import TIME, Column
 
 FUNDING_CAP_PER_HOUR = 0.04
 """Hyperliquid's cap on one hourly settlement, fraction of notional."""
@@ -33,17 +35,6 @@ coins and 4.6e-4 over the hottest week of one coin; the same files in percent be
 
 FARTHEST_MS = 15 * 8766 * HOUR_MS
 """Age difference at which a time is a slip of the pen; a panel is dense, so one wrong year would fill memory."""
-
-TIME = pl.Datetime("ms", "UTC")
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of a bar file; ``dtype`` is the type it has in memory and in the lake."""
-
-    name: str
-    dtype: pl.DataType
-    meaning: str
 
 
 COLUMNS = (
@@ -97,10 +88,13 @@ class Violation:
 
     def describe(self) -> str:
         """The violation as one line, without the file's name."""
+        return f"row {self.row}: {self.describe_bar()}"
+
+    def describe_bar(self) -> str:
+        """The same without the row, for rows that lie in no file of the user's."""
         when = "an unknown time" if self.time_ms is None else f"{utc(self.time_ms):%Y-%m-%d %H:%M} UTC"
         more = f" ({self.rows} rows of this coin)" if self.rows > 1 else ""
-        where = f"row {self.row}: {self.column} is {self.value} for {self.coin} at {when}{more}"
-        return f"{where}; {self.demand}. {self.remedy}"
+        return f"{self.column} is {self.value} for {self.coin} at {when}{more}; {self.demand}. {self.remedy}"
 
 
 def _price_rules() -> tuple[Rule, ...]:
@@ -119,7 +113,7 @@ def _price_rules() -> tuple[Rule, ...]:
 _CLOCK = pl.col("ts").dt.timestamp("ms")
 _STEP = pl.col("ts").diff().over("coin").dt.total_milliseconds()
 
-ROW_RULES = (
+_PRESENCE = (
     Rule("no time", "ts", pl.col("ts").is_null(), "every row needs a time", "Fill it in or remove the row."),
     Rule(
         "no coin",
@@ -128,13 +122,15 @@ ROW_RULES = (
         "every row needs a coin",
         "Fill it in or remove the row.",
     ),
-    Rule(
-        "off the hour",
-        "ts",
-        (_CLOCK % HOUR_MS != 0).fill_null(False),
-        "ts is the open of an hourly candle and must lie on the hour",
-        "Floor it, or resample the file to hourly candles.",
-    ),
+)
+_ON_THE_HOUR = Rule(
+    "off the hour",
+    "ts",
+    (_CLOCK % HOUR_MS != 0).fill_null(False),
+    "ts is the open of an hourly candle and must lie on the hour",
+    "Floor it, or resample the file to hourly candles.",
+)
+_ORDER = (
     Rule(
         "impossible time",
         "ts",
@@ -156,6 +152,8 @@ ROW_RULES = (
         "rows are unsorted: time must ascend within a coin, and this row lies before the one above it",
         "Sort the file by coin and ts, and keep one row per coin and time.",
     ),
+)
+_CANDLES = (
     *_price_rules(),
     Rule(
         "impossible candle",
@@ -178,6 +176,8 @@ ROW_RULES = (
         "volume counts coins and cannot be negative or infinite",
         "Leave it empty where it is unknown.",
     ),
+)
+_FUNDING = (
     Rule(
         "funding above cap",
         "funding",
@@ -188,15 +188,39 @@ ROW_RULES = (
 )
 
 
-def violations(frame: pl.DataFrame) -> list[Violation]:
+ROW_RULES = (*_PRESENCE, _ON_THE_HOUR, *_ORDER, *_CANDLES, *_FUNDING)
+"""Of a panel file."""
+
+SETTLEMENT_RULES = (_ON_THE_HOUR, *_ORDER, *_FUNDING)
+"""Of settlements as a lake holds them, with the rate as ``funding``."""
+
+
+def bar_rules(step_ms: int) -> tuple[Rule, ...]:
+    """Of bars of any length as a lake holds them.
+
+    Args:
+        step_ms: length of a bar, ms.
+    """
+    on_the_grid = Rule(
+        "off the grid",
+        "ts",
+        _CLOCK % step_ms != 0,
+        f"ts is the open of a bar and must be a multiple of {step_ms // 60_000} minutes since the epoch",
+        "Remove the row, or download the bar again.",
+    )
+    return (on_the_grid, *_ORDER, *_CANDLES)
+
+
+def violations(frame: pl.DataFrame, rules: Sequence[Rule] = ROW_RULES) -> list[Violation]:
     """Every (rule, coin) that the rows of ``frame`` break, by first row; empty if the frame keeps all rules.
 
     Args:
-        frame: the columns of ``COLUMNS`` with their types, rows in file order.
+        frame: the columns that the rules name with their types, rows in file order.
+        rules: which demands.
     """
-    masks = frame.select(rule.broken.alias(str(index)) for index, rule in enumerate(ROW_RULES))
+    masks = frame.select(rule.broken.alias(str(index)) for index, rule in enumerate(rules))
     found: list[Violation] = []
-    for index, rule in enumerate(ROW_RULES):
+    for index, rule in enumerate(rules):
         mask = masks[str(index)]
         if not mask.any():
             continue

@@ -1,338 +1,434 @@
-"""The lake: a directory of immutable Parquet parts, one or more per month, and a manifest that says which are in force.
+"""The lake: Delta tables, one per dataset, in a folder or an object store.
 
-    LAKE/manifest.json                   what is in force: per part month, SHA-256, rows, first and last open
-    LAKE/bars_1h/2025-04/000003.parquet  the hourly bars of a month as of commit 3; never changed once written
-    LAKE/_backup/2025-04.000003.parquet  what a later commit corrected: kept for good
-    LAKE/lock                            held while a commit runs
+    LAKE/bars/_delta_log/...                                       what is in force, commit by commit
+    LAKE/bars/base_interval=1h/month=2025-04/<sha256>.parquet      hourly bars of a month
+    LAKE/_backup/bars/base_interval=1h/month=2025-04/<sha256>...   what a later commit corrected: kept for good
 
-A commit writes new parts beside the old, syncs them to disk, and then renames a new manifest over the old one. That
-rename is the commit: a process killed at any instant leaves the old lake or the new one, whole. Only the months whose
-rows change get a new part. Parts out of force are removed one commit later, so a reader that has just read a manifest
-still finds its files. The lock is the kernel's (flock): it dies with its holder and never has to be cleared by hand.
+Any engine that reads Delta Lake reads it without this code. A commit writes new parts, durably, and then one entry of
+the table's log that adds them and removes what they replace, across all the months it touches. That entry is the
+commit: a process killed at any instant leaves the old table or the new one.
 
-A refresh merges what is there with what comes, the newest value winning, and is refused as a whole if data would be
-lost: fewer rows, a later start, or a number turned into nothing.
+Writers do not lock each other out. A commit names the version it was planned on; if another writer came first it is
+refused, and the refresh is planned again from what is there now. So nothing is lost and nothing doubled, on a disk and
+in an object store alike.
+
+A refresh reads and rewrites only the months it has rows for.
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import json
-import os
-from collections.abc import Iterator, Sequence
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from slipstream.core.panel import to_ms
 from slipstream.errors import DataError, SafetyRefusal, SlipstreamError
-from slipstream.lake.schema import COLUMN_NAMES, COLUMNS, NUMBERS
+from slipstream.lake.datasets import DATASETS, TIME, Dataset
+from slipstream.lake.parts import DamagedPart, Part, by_partition, decode, encode, period_of
+from slipstream.lake.place import LakeBusy, Place
+from slipstream.lake.refresh import CoinChange, Judged, Refresh, judged, planned, with_schema
 
-MANIFEST = "manifest.json"
-DATASET = "bars_1h"
-_DRAFT = f"{MANIFEST}.new"
-_LOCK = "lock"
-_FORMAT = 1
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
 
+__all__ = ["CoinChange", "CommitReport", "Lake", "LakeBusy"]
 
-class LakeBusy(SlipstreamError):
-    """Another process is writing the lake."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """One immutable file of the lake; ``first_ms`` and ``last_ms`` are opens of its first and last bar, Unix ms."""
-
-    file: str
-    month: str
-    sha256: str
-    rows: int
-    first_ms: int
-    last_ms: int
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What is in force: the number of the commit, its parts by month, and the parts the commit before it held."""
-
-    commit: int
-    parts: tuple[Part, ...]
-    retired: tuple[str, ...] = ()
+_ATTEMPTS = 200
+_LONGEST_PAUSE_S = 0.25
+_READERS = 4
+_CONFIGURATION = {"delta.checkpointInterval": "20", "delta.deletedFileRetentionDuration": "interval 7 days"}
+"""A superseded part can be read for a week: by time travel, and by whoever began to read before the commit."""
 
 
 @dataclass(frozen=True)
 class CommitReport:
-    """What a refresh did. ``changed`` counts bars already held whose values were corrected.
+    """What a refresh or an append did.
 
-    ``first_ms`` and ``last_ms`` are opens, Unix ms. ``months_written`` is empty when there was nothing new.
+    Attributes:
+        dataset: its name.
+        version: of the table afterwards; -1 if it does not exist yet.
+        rows_before, rows_after: rows of the coins concerned, in the months concerned.
+        changed: rows held before whose values were corrected.
+        files_written: new parts; 0 if there was nothing new.
+        coins: per coin, rows and span in the months concerned.
+        refused: per coin, why none of its rows was taken.
     """
 
-    commit: int
+    dataset: str
+    version: int
     rows_before: int
     rows_after: int
     changed: int
-    first_ms: int
-    last_ms: int
-    months_written: tuple[str, ...]
+    files_written: int
+    coins: dict[str, CoinChange]
+    refused: dict[str, str]
 
 
-def is_lake(path: Path) -> bool:
-    return (path / MANIFEST).is_file()
+class Lake:
+    """Market data at rest. Cheap to open: a table is read when it is asked for."""
 
+    def __init__(self, place: Place) -> None:
+        self.place = place
 
-def read(root: Path) -> pl.DataFrame:
-    """All rows in force, ordered by coin and time, every part's checksum verified.
+    @classmethod
+    def open(cls, place: str | Path, *, create: bool = False) -> Lake:
+        """The lake at a folder or an ``s3://`` URL.
 
-    Raises:
-        DataError: the directory is no lake, its manifest is unreadable, or a part is missing or damaged.
-    """
-    manifest = read_manifest(root)
-    problems = damaged_parts(root, manifest)
-    if problems and read_manifest(root) != manifest:
-        return read(root)  # commits overtook this reader; what it looked for is history
-    for file, problem in problems:
-        raise DataError(f"{root / file}: {problem}; restore the file, or import the data into a new lake")
-    if not manifest.parts:
-        raise DataError(f'{root}: the lake holds no rows; import some with "slipstream data import FILE --lake {root}"')
-    return read_parts(root, manifest.parts)
+        Args:
+            place: where.
+            create: begin a new lake in a new or empty folder.
 
-
-def read_parts(root: Path, parts: Sequence[Part]) -> pl.DataFrame:
-    """The rows of some parts, ordered by coin and time, checksums not looked at."""
-    empty = pl.DataFrame(schema={column.name: column.dtype for column in COLUMNS})
-    held = [pl.read_parquet(root / part.file, columns=list(COLUMN_NAMES)) for part in parts]
-    return pl.concat([empty, *held]).sort("coin", "ts")
-
-
-def read_manifest(root: Path) -> Manifest:
-    """The manifest in force.
-
-    Raises:
-        DataError: there is none, or it cannot be read.
-    """
-    file = root / MANIFEST
-    if not file.is_file():
-        raise DataError(
-            f'{root}: not a lake, it has no {MANIFEST}; make one with "slipstream data import FILE --lake {root}"'
-        )
-    try:
-        held = json.loads(file.read_text(encoding="utf-8"))
-        if held["format"] != _FORMAT:
-            raise DataError(f"{file}: format {held['format']} is not the format {_FORMAT} this version reads; upgrade")
-        parts = tuple(Part(**part) for part in held["parts"])
-        return Manifest(int(held["commit"]), parts, tuple(held["retired"]))
-    except (ValueError, KeyError, TypeError) as problem:
-        raise DataError(
-            f"{file}: the manifest is damaged ({problem}); restore it or import into a new lake"
-        ) from problem
-
-
-def damaged_parts(root: Path, manifest: Manifest) -> list[tuple[str, str]]:
-    """(file, what is wrong) of every part in force that is missing or differs from its checksum."""
-    out = []
-    for part in manifest.parts:
-        file = root / part.file
-        if not file.is_file():
-            out.append((part.file, "the part is missing"))
-        elif _sha256(file) != part.sha256:
-            out.append((part.file, "the part differs from its checksum in the manifest"))
-    return out
-
-
-def refresh(root: Path, incoming: pl.DataFrame) -> CommitReport:
-    """Merge validated rows into the lake (made if absent) and commit; the newest value of a bar wins.
-
-    Args:
-        root: the lake directory.
-        incoming: the schema's columns, every rule kept, in any order of coins.
-
-    Raises:
-        LakeBusy: another process holds the lock; nothing is written.
-        SafetyRefusal: data would be lost; nothing is written.
-        DataError: the existing lake cannot be read, or the directory holds something else; it is left as it is.
-        SlipstreamError: the disk refused; the lake is as it was.
-    """
-    _require_schema(incoming)
-    _require_room(root)
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with _locked(root):
-            manifest = read_manifest(root) if is_lake(root) else Manifest(0, ())
-            before = read(root) if manifest.parts else incoming.clear()
-            after = merge(before, incoming)
-            refuse_loss(before, after, root)
-            return _commit(root, manifest, before, after)
-    except OSError as problem:
-        raise SlipstreamError(f"{root}: the lake could not be written ({problem}); it is as it was") from problem
-
-
-def merge(before: pl.DataFrame, incoming: pl.DataFrame) -> pl.DataFrame:
-    """Both sets of rows, one per coin and time, the incoming one where both have it; ordered by coin and time."""
-    both = pl.concat([before.select(COLUMN_NAMES), incoming.select(COLUMN_NAMES)])
-    return both.unique(["coin", "ts"], keep="last", maintain_order=True).sort("coin", "ts")
-
-
-def refuse_loss(before: pl.DataFrame, after: pl.DataFrame, root: Path) -> None:
-    """Refuse to replace ``before`` by ``after`` if a coin loses rows, its beginning, or a number.
-
-    Raises:
-        SafetyRefusal: naming the coin, and the column and time where one number is lost.
-    """
-    kept = "nothing was written"
-    span = [pl.len().alias("rows"), pl.col("ts").min().alias("first")]
-    lives = (
-        before.group_by("coin").agg(span).join(after.group_by("coin").agg(span), on="coin", how="left", suffix="_after")
-    )
-    for coin, rows, first, rows_after, first_after in lives.sort("coin").iter_rows():
-        if rows_after is None or rows_after < rows:
-            raise SafetyRefusal(f"{root}: rows of {coin} would fall from {rows} to {rows_after or 0}; {kept}")
-        if first_after > first:
-            moved = f"from {first:%Y-%m-%d %H:%M} to {first_after:%Y-%m-%d %H:%M} UTC"
-            raise SafetyRefusal(f"{root}: the start of {coin} would move {moved}; {kept}")
-    pairs = before.join(after, on=["coin", "ts"], how="left", suffix="_after")
-    for name in NUMBERS:
-        lost = pairs.filter(pl.col(name).is_finite() & ~pl.col(f"{name}_after").is_finite().fill_null(False))
-        if lost.height:
-            row = lost.row(0, named=True)
-            raise SafetyRefusal(
-                f"{root}: {name} of {row['coin']} at {row['ts']:%Y-%m-%d %H:%M} UTC is {row[name]} and would become "
-                f"empty ({lost.height} values in all); {kept}. Remove those rows from the import."
+        Raises:
+            DataError: nothing is there, it is not a lake, or it is one of the first release's form.
+        """
+        lake = cls(Place.of(place))
+        folder = lake.place.folder
+        if folder is None:
+            return lake
+        if (folder / "manifest.json").is_file() and not lake.datasets():
+            raise DataError(
+                f'{folder}: a lake of the first form; bring it over with "slipstream data import {folder} --lake NEW"'
             )
+        if not create:
+            if not lake.datasets():
+                raise DataError(
+                    f'{folder}: not a lake; make one with "slipstream data import FILE --lake {folder}" or hl-load'
+                )
+            return lake
+        if folder.exists() and not folder.is_dir():
+            raise DataError(f"{folder}: is a file; a lake is a folder")
+        if folder.is_dir():
+            foreign = sorted({entry.name for entry in folder.iterdir() if entry.name[0] not in "._"} - _OWN)
+            if foreign and not lake.datasets():
+                raise DataError(f"{folder}: is no lake and holds {foreign[0]}; name a lake or a new folder")
+        return lake
+
+    def datasets(self) -> tuple[Dataset, ...]:
+        """Datasets of which the lake has a table."""
+        return tuple(dataset for dataset in DATASETS.values() if self.table(dataset) is not None)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Exclude a second loader for as long as the block runs (on a disk; see :meth:`Place.locked`).
+
+        Raises:
+            LakeBusy: another process holds it.
+        """
+        with self.place.locked():
+            yield
+
+    def table(self, dataset: Dataset, version: int | None = None) -> DeltaTable | None:
+        """The dataset's Delta table as of now or as of an earlier version; None if there is none.
+
+        Raises:
+            DataError: the version does not exist, or the table's log cannot be read.
+        """
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError, TableNotFoundError
+
+        url = self.place.below(dataset.name)
+        if self.place.folder is not None and not (self.place.folder / dataset.name / "_delta_log").is_dir():
+            return None
+        try:
+            return DeltaTable(url, version=version)
+        except TableNotFoundError:
+            return None
+        except (DeltaError, OSError, ValueError) as problem:
+            reason = str(problem).strip().splitlines()[0]
+            raise DataError(f"{url}: the table's log cannot be read ({reason}); restore _delta_log") from problem
+
+    def parts(self, dataset: Dataset, version: int | None = None) -> tuple[Part, ...]:
+        """The parts in force, by partition.
+
+        Raises:
+            DataError: as for :meth:`table`.
+        """
+        table = self.table(dataset, version)
+        return () if table is None else parts_of(table, dataset)
+
+    def read(
+        self,
+        dataset: Dataset,
+        *,
+        coins: Sequence[str] | None = None,
+        start_ms: int | None = None,
+        end_ms: int | None = None,
+        version: int | None = None,
+        trust_files: bool = False,
+    ) -> pl.DataFrame:
+        """Rows with the dataset's columns, in the order of its key; empty if there are none.
+
+        Args:
+            dataset: which.
+            coins: case-sensitive names to keep (default: all).
+            start_ms: first moment of the dataset's clock to keep, Unix ms.
+            end_ms: last moment to keep, Unix ms.
+            version: of the table (default: the newest).
+            trust_files: read parts that differ from their checksum.
+
+        Raises:
+            DataError: a part is missing or damaged, or the version does not exist.
+        """
+        low = None if start_ms is None else period_of(dataset, start_ms)
+        high = None if end_ms is None else period_of(dataset, end_ms)
+        wanted = [
+            part
+            for part in self.parts(dataset, version)
+            if (low is None or part.values[-1][1] >= low) and (high is None or part.values[-1][1] <= high)
+        ]
+        rows = pl.concat([dataset.schema.to_frame(), *self.decoded(dataset, wanted, trust_files=trust_files)])
+        unit = 1_000_000 if dataset.schema[dataset.clock] == pl.Int64() else 1
+        clock = pl.col(dataset.clock) if unit > 1 else pl.col(dataset.clock).dt.timestamp("ms")
+        if coins is not None:
+            rows = rows.filter(pl.col("coin").is_in(list(coins)))
+        if start_ms is not None:
+            rows = rows.filter(clock >= start_ms * unit)
+        if end_ms is not None:
+            rows = rows.filter(clock < (end_ms + 1) * unit)
+        return rows.sort(dataset.key, maintain_order=True)
+
+    def decoded(
+        self,
+        dataset: Dataset,
+        parts: Sequence[Part],
+        *,
+        columns: Sequence[str] | None = None,
+        trust_files: bool = False,
+    ) -> Iterator[pl.DataFrame]:
+        """The rows of each part, in the order given, several read at a time.
+
+        Raises:
+            DataError: a part is missing or damaged.
+        """
+
+        def one(part: Part) -> pl.DataFrame:
+            try:
+                return decode(dataset, self.place, part, columns=columns, trust=trust_files)
+            except DamagedPart as problem:
+                where = self.place.below(f"{dataset.name}/{part.path}")
+                remedy = f'restore it, or see "slipstream data repair --lake {self.place.url}"'
+                raise DataError(f"{where}: {problem}; {remedy}") from problem
+
+        with ThreadPoolExecutor(_READERS) as pool:
+            yield from pool.map(one, parts)
+
+    def upsert(self, dataset: Dataset, rows: pl.DataFrame, *, trust_files: bool = False) -> CommitReport:
+        """Merge rows into a series, the newest value of a key winning; a coin that would lose data is refused whole.
+
+        Args:
+            dataset: a series.
+            rows: the dataset's columns and types, in any order.
+            trust_files: merge into parts that differ from their checksum.
+
+        Returns:
+            What was done; ``refused`` names the coins left as they were, and why.
+
+        Raises:
+            DataError: the rows do not have the dataset's columns and types, or the table's log cannot be read.
+            SlipstreamError: the disk refused, or other writers kept coming first; the table is whole.
+        """
+        incoming = with_schema(dataset, rows)
+        return self.put_in_force(dataset, partial(self._refresh, dataset, incoming, trust_files))
+
+    def refusals(self, dataset: Dataset, rows: pl.DataFrame) -> dict[str, str]:
+        """Per coin, why :meth:`upsert` would refuse it now; empty if it would take them all."""
+        return self._judged(dataset, with_schema(dataset, rows), False, self.table(dataset))[0].refused
+
+    def append(self, dataset: Dataset, rows: pl.DataFrame) -> CommitReport:
+        """Add rows to an event log in one commit; what is there is not read.
+
+        Raises:
+            DataError: the rows do not have the dataset's columns and types.
+            SlipstreamError: the disk refused; nothing was added.
+        """
+        incoming = with_schema(dataset, rows)
+        new = tuple(encode(dataset, values, group) for values, group in by_partition(dataset, incoming).items())
+
+        def added(_: DeltaTable | None) -> Refresh:
+            return Refresh(new=new, replaced=(), backed_up=(), rows_after=incoming.height)
+
+        return self.put_in_force(dataset, added)
+
+    def put_in_force(self, dataset: Dataset, plan: Callable[[DeltaTable | None], Refresh]) -> CommitReport:
+        """Plan, write, commit; begin again where another writer came first.
+
+        Args:
+            dataset: which.
+            plan: makes the commit from the table as loaded just before; must read nothing that was loaded earlier.
+
+        Raises:
+            SlipstreamError: the disk refused, or other writers kept coming first; the table is whole.
+        """
+        try:
+            for attempt in range(_ATTEMPTS):
+                table = self.table(dataset)  # loaded before anything is read, so that a writer in between is noticed
+                refresh = plan(table)
+                if not refresh.new and not refresh.replaced:
+                    return _report(dataset, -1 if table is None else table.version(), refresh)
+                version = self.commit(dataset, table, refresh)
+                if version is not None:
+                    return _report(dataset, version, refresh)
+                time.sleep(random.uniform(0.0, min(_LONGEST_PAUSE_S, 0.01 * 2**attempt)))  # noqa: S311 - a pause
+        except OSError as problem:
+            raise SlipstreamError(
+                f"{self.place.url}: the lake could not be written ({problem}); it is as it was"
+            ) from problem
+        raise SlipstreamError(f"{self.place.url}: other writers came first {_ATTEMPTS} times; try again later")
+
+    def _refresh(
+        self, dataset: Dataset, incoming: pl.DataFrame, trust_files: bool, table: DeltaTable | None
+    ) -> Refresh:
+        judgement, held = self._judged(dataset, incoming, trust_files, table)
+        return planned(dataset, judgement, held)
+
+    def _judged(
+        self, dataset: Dataset, incoming: pl.DataFrame, trust_files: bool, table: DeltaTable | None
+    ) -> tuple[Judged, dict[tuple[str, ...], list[Part]]]:
+        held: dict[tuple[str, ...], list[Part]] = {}
+        for part in () if table is None else parts_of(table, dataset):
+            held.setdefault(tuple(value for _, value in part.values), []).append(part)
+
+        def rows_of(parts: Sequence[Part]) -> pl.DataFrame:
+            return pl.concat(decode(dataset, self.place, part, trust=trust_files) for part in parts)
+
+        return judged(dataset, incoming, held, rows_of), held
+
+    def commit(self, dataset: Dataset, table: DeltaTable | None, refresh: Refresh) -> int | None:
+        """Write a refresh's parts and put them in force; the new version, or None if another writer came first.
+
+        Args:
+            dataset: which.
+            table: as it was loaded before anything the refresh rests on was read; it is advanced to the new version.
+            refresh: what to do.
+
+        Raises:
+            OSError: the disk refused; the table is as it was.
+        """
+        from deltalake.exceptions import CommitFailedError, DeltaError
+        from deltalake.transaction import AddAction, CommitProperties, RemoveAction
+
+        for part in refresh.backed_up:
+            self.place.copy(f"{dataset.name}/{part.path}", f"_backup/{dataset.name}/{part.path}")
+        for content in refresh.new:
+            self.place.write(f"{dataset.name}/{content.path}", content.body)
+        # Delta stamps its entries with wall time, for vacuum alone; nothing that is computed depends on it
+        now_ms = time.time_ns() // 1_000_000  # noqa: TID251
+        actions: list[Any] = [
+            RemoveAction(part.path, refresh.data_change, now_ms, part.size, dict(part.values))
+            for part in refresh.replaced
+        ]
+        actions += [
+            AddAction(new.path, len(new.body), new.values, now_ms, refresh.data_change, new.stats)
+            for new in refresh.new
+        ]
+        try:
+            table = table or self._created(dataset)
+            table.create_write_transaction(
+                actions,
+                "append",
+                _delta_schema(dataset),
+                list(dataset.partition),
+                commit_properties=CommitProperties(max_commit_retries=0),
+            )
+        except CommitFailedError:
+            return None
+        except DeltaError as problem:
+            raise OSError(str(problem).strip().splitlines()[0]) from problem
+        self._sync_log(dataset, table.version())
+        return int(table.version())
+
+    def _created(self, dataset: Dataset) -> DeltaTable:
+        """The table, made if no other writer has just made it."""
+        from deltalake import DeltaTable
+
+        url = self.place.below(dataset.name)
+        if self.place.folder is not None:
+            (self.place.folder / dataset.name).mkdir(parents=True, exist_ok=True)
+        return DeltaTable.create(
+            url,
+            _delta_schema(dataset),
+            mode="ignore",
+            partition_by=list(dataset.partition),
+            configuration=_CONFIGURATION,
+        )
+
+    def _sync_log(self, dataset: Dataset, version: int) -> None:
+        """Make a commit outlast a loss of power; the library leaves that to the operating system."""
+        from slipstream.lake.place import sync
+
+        if self.place.folder is not None:
+            log = self.place.folder / dataset.name / "_delta_log"
+            sync(log / f"{version:020d}.json")
+            sync(log)
 
 
-def _require_room(root: Path) -> None:
-    """A lake may be begun in a new or empty directory, or where a first commit was cut short."""
-    if root.exists() and not root.is_dir():
-        raise DataError(f"{root}: is a file; a lake is a directory")
-    if root.is_dir() and not is_lake(root):
-        foreign = sorted({entry.name for entry in root.iterdir()} - {DATASET, _LOCK, _DRAFT})
-        if foreign:
-            raise DataError(f"{root}: is no lake and holds {foreign[0]}; name a lake or a new directory")
+_OWN = {*DATASETS, "lock", "manifest.json", "bars_1h"}
 
 
-def _require_schema(frame: pl.DataFrame) -> None:
-    for column in COLUMNS:
-        held = frame.schema.get(column.name)
-        if held != column.dtype:
-            raise DataError(f"the lake's column {column.name} holds {column.dtype}, the rows to import {held}")
+def parts_of(table: DeltaTable, dataset: Dataset) -> tuple[Part, ...]:
+    """The parts a table has in force, by partition, then path."""
+    actions = pl.DataFrame(table.get_add_actions(flatten=True))
+    if actions.height == 0:
+        return ()
+    counted = "num_records" in actions.columns
+    parts = [
+        Part(
+            row["path"],
+            int(row["size_bytes"]),
+            row["num_records"] if counted else None,
+            tuple((name, str(row[f"partition.{name}"])) for name in dataset.partition),
+        )
+        for row in actions.iter_rows(named=True)
+    ]
+    return tuple(sorted(parts, key=lambda part: (part.values, part.path)))
 
 
-def _commit(root: Path, manifest: Manifest, before: pl.DataFrame, after: pl.DataFrame) -> CommitReport:
-    """Write the months that differ, put a new manifest in force, and clear what two commits ago left."""
-    number = manifest.commit + 1
-    in_force = {part.month: part for part in manifest.parts}
-    changed = _changed_rows(before, after)
-    months_changed = set(_by_month(changed))
-    old_months = _by_month(before)
-    written: dict[str, Part] = {}
-    for month, rows in _by_month(after).items():
-        if month in old_months and rows.equals(old_months[month]):
-            continue
-        if month in months_changed:
-            _back_up(root, in_force[month])
-        written[month] = _write_part(root, month, number, rows)
-    report = CommitReport(
-        commit=number if written else manifest.commit,
-        rows_before=before.height,
-        rows_after=after.height,
-        changed=changed.height,
-        first_ms=to_ms(after["ts"].min()),
-        last_ms=to_ms(after["ts"].max()),
-        months_written=tuple(sorted(written)),
-    )
-    if written:
-        parts = tuple(part for _, part in sorted((in_force | written).items()))
-        retired = tuple(part.file for month, part in in_force.items() if month in written)
-        _put_in_force(root, Manifest(number, parts, retired))
-        _remove_strays(root, {part.file for part in parts} | set(retired))
-    return report
-
-
-def _changed_rows(before: pl.DataFrame, after: pl.DataFrame) -> pl.DataFrame:
-    """Rows held before whose values differ afterwards."""
-    pairs = before.join(after, on=["coin", "ts"], how="inner", suffix="_after")
-    differs = pl.any_horizontal(pl.col(name).ne_missing(pl.col(f"{name}_after")) for name in NUMBERS)
-    return pairs.filter(differs).select(COLUMN_NAMES)
-
-
-def _by_month(frame: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    month = pl.col("ts").dt.strftime("%Y-%m").alias("month")
-    groups = frame.with_columns(month).partition_by("month", as_dict=True, include_key=False)
-    return {str(key[0]): rows for key, rows in sorted(groups.items())}
-
-
-def _write_part(root: Path, month: str, number: int, rows: pl.DataFrame) -> Part:
-    """A new part, durable before it returns. A leftover of the same name is of a commit that never came into force."""
-    file = f"{DATASET}/{month}/{number:06d}.parquet"
-    target = root / file
-    target.parent.mkdir(parents=True, exist_ok=True)
-    rows.write_parquet(target, compression="zstd", statistics=True)
-    _sync(target)
-    _sync(target.parent)
-    _sync(target.parent.parent)
-    return Part(file, month, _sha256(target), rows.height, to_ms(rows["ts"].min()), to_ms(rows["ts"].max()))
-
-
-def _put_in_force(root: Path, manifest: Manifest) -> None:
-    """Rename the new manifest over the old one: the instant of the commit."""
-    body = {
-        "format": _FORMAT,
-        "dataset": DATASET,
-        "commit": manifest.commit,
-        "parts": [asdict(part) for part in manifest.parts],
-        "retired": list(manifest.retired),
-    }
-    draft = root / _DRAFT
-    draft.write_text(json.dumps(body, indent=1) + "\n", encoding="utf-8")
-    _sync(draft)
-    _sync(root)
-    draft.replace(root / MANIFEST)
-    _sync(root)
-
-
-def _back_up(root: Path, part: Part) -> None:
-    """Keep a part whose bars are about to be corrected, under a name of its own."""
-    folder = root / "_backup"
-    folder.mkdir(exist_ok=True)
-    copy = folder / f"{part.month}.{Path(part.file).name}"
-    if not copy.exists():
-        os.link(root / part.file, copy)
-        _sync(folder)
-
-
-def _remove_strays(root: Path, keep: set[str]) -> None:
-    for file in (root / DATASET).glob("*/*.parquet"):
-        if file.relative_to(root).as_posix() not in keep:
-            file.unlink()
-
-
-@contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """Hold the lake's lock.
+def refuse(report: CommitReport, place: Place) -> None:
+    """Turn refused coins into the refusal of a whole command.
 
     Raises:
-        LakeBusy: another process holds it.
+        SafetyRefusal: the first coin refused is named, and how many more there are.
     """
-    with (root / _LOCK).open("a+", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as problem:
-            raise LakeBusy(f"{root}: another process is writing this lake; try again when it is done") from problem
-        yield
+    if report.refused:
+        coin, why = next(iter(report.refused.items()))
+        more = f" ({len(report.refused)} coins in all)" if len(report.refused) > 1 else ""
+        raise SafetyRefusal(f"{place.url}: {coin}: {why}{more}")
 
 
-def _sync(path: Path) -> None:
-    """Force a file, or a directory's entries, to disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _report(dataset: Dataset, version: int, refresh: Refresh) -> CommitReport:
+    return CommitReport(
+        dataset=dataset.name,
+        version=version,
+        rows_before=refresh.rows_before,
+        rows_after=refresh.rows_after,
+        changed=refresh.changed,
+        files_written=len(refresh.new),
+        coins=refresh.coins,
+        refused=refresh.refused,
+    )
 
 
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _delta_schema(dataset: Dataset) -> Any:
+    """The table's columns in Delta's types, partition columns last."""
+    from deltalake import Schema
+    from deltalake.schema import ArrayType, Field, PrimitiveType
+
+    names = {pl.String(): "string", pl.Float64(): "double", pl.Int64(): "long", pl.Boolean(): "boolean"}
+
+    def delta_type(dtype: pl.DataType) -> Any:
+        if dtype == TIME:
+            return PrimitiveType("timestamp")
+        if isinstance(dtype, pl.List):
+            return ArrayType(delta_type(dtype.inner), contains_null=False)  # type: ignore[arg-type]
+        return PrimitiveType(names[dtype])
+
+    fields = [Field(column.name, delta_type(column.dtype), nullable=not column.required) for column in dataset.columns]
+    held = {column.name for column in dataset.columns}
+    return Schema(fields + [Field(name, PrimitiveType("string")) for name in dataset.partition if name not in held])

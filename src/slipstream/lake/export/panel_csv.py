@@ -1,7 +1,9 @@
-"""Wide CSV files of a panel, for people and for the commands that take CSV.
+"""Wide CSV files of a panel, for the commands that take CSV and for markets that live in no lake.
 
 Three files per bar length, one row per known-at time and one column per coin: log returns, funding sums and USD
 volume. Each is written beside its place, synced and renamed, so an interrupted export leaves the old file or the new.
+What is there is replaced: for the exports of a lake, which never lose what they hold, see
+:mod:`slipstream.lake.export.market_data`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,182 @@
+"""Mending a lake: what a damaged part held is brought back from earlier copies, and rows that cannot be true go.
+
+Nothing is thrown away: damaged parts and rows taken out are kept under ``_quarantine``, and whatever could not be
+brought back is named with the months to download again. Without being told to apply it, a repair only says what it
+would do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from slipstream.errors import DataError, SlipstreamError
+from slipstream.lake.datasets import BARS, BOOKS, FUNDING, INTERVAL_MS, QUOTES, Dataset
+from slipstream.lake.parts import Content, DamagedPart, Part, decode, decode_body, encode
+from slipstream.lake.refresh import Refresh
+from slipstream.lake.schema import SETTLEMENT_RULES, bar_rules
+from slipstream.lake.store import Lake, parts_of
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+
+@dataclass(frozen=True)
+class Mend:
+    """What is, or would be, done to one partition.
+
+    Attributes:
+        dataset: its name.
+        partition: folder of the partition.
+        damaged: paths of parts that cannot be read.
+        recovered: rows brought back from an earlier version or a backup.
+        lost: rows of damaged parts that no copy holds; None if the log does not say how many there were.
+        removed: rows taken out because they cannot be true, or repeat another's key.
+    """
+
+    dataset: str
+    partition: str
+    damaged: tuple[str, ...]
+    recovered: int
+    lost: int | None
+    removed: int
+
+
+@dataclass(frozen=True)
+class _Plan:
+    mend: Mend
+    refresh: Refresh
+    quarantined_files: tuple[Part, ...]
+    quarantined_rows: Content | None
+
+
+def repair(lake: Lake, dataset: Dataset, *, apply: bool) -> list[Mend]:
+    """Mend one dataset, partition by partition; what was or would be done.
+
+    Args:
+        lake: where.
+        dataset: what.
+        apply: do it; otherwise only say what it would be.
+
+    Raises:
+        SlipstreamError: the disk refused, or another writer came in between; what was mended before stays mended.
+    """
+    table = lake.table(dataset)
+    if table is None:
+        return []
+    done: list[Mend] = []
+    for _, group in groupby(parts_of(table, dataset), key=lambda part: part.values):
+        plan = _plan(lake, dataset, list(group))
+        if plan is None:
+            continue
+        if apply:
+            _carry_out(lake, dataset, plan, table)
+        done.append(plan.mend)
+    return done
+
+
+def _plan(lake: Lake, dataset: Dataset, parts: list[Part]) -> _Plan | None:
+    values = tuple(value for _, value in parts[0].values)
+    whole: list[pl.DataFrame] = []
+    damaged: list[Part] = []
+    for part in parts:
+        try:
+            whole.append(decode(dataset, lake.place, part))
+        except DamagedPart:
+            damaged.append(part)
+    recovered = _earlier_rows(lake, dataset, parts[0], damaged) if damaged else dataset.schema.to_frame()
+    held = pl.concat([dataset.schema.to_frame(), recovered, *whole])
+    good, bad = _separated(dataset, values, held)
+    if not damaged and not bad.height:
+        return None
+    lost = None if any(part.rows is None for part in damaged) else sum(part.rows or 0 for part in damaged)
+    mend = Mend(
+        dataset=dataset.name,
+        partition=parts[0].folder,
+        damaged=tuple(part.path for part in damaged),
+        recovered=recovered.height,
+        lost=None if lost is None else max(0, lost - recovered.height),
+        removed=bad.height,
+    )
+    new = (encode(dataset, values, good),) if good.height else ()
+    quarantined = encode(dataset, values, bad) if bad.height else None
+    return _Plan(mend, Refresh(new, tuple(parts), ()), tuple(damaged), quarantined)
+
+
+def _carry_out(lake: Lake, dataset: Dataset, plan: _Plan, table: DeltaTable) -> None:
+    try:
+        for part in plan.quarantined_files:
+            content = lake.place.read(f"{dataset.name}/{part.path}")
+            if content is not None:
+                lake.place.write(f"_quarantine/{dataset.name}/{part.path}.damaged", content)
+        if plan.quarantined_rows is not None:
+            rows = plan.quarantined_rows
+            lake.place.write(f"_quarantine/{dataset.name}/{rows.path}", rows.body)
+        version = lake.commit(dataset, table, plan.refresh)
+    except OSError as problem:
+        raise SlipstreamError(f"{lake.place.url}: the lake could not be written ({problem})") from problem
+    if version is None:
+        raise SlipstreamError(f"{lake.place.url}: another writer came in between; run the repair again")
+
+
+def _earlier_rows(lake: Lake, dataset: Dataset, like: Part, damaged: list[Part]) -> pl.DataFrame:
+    """Rows of the newest intact earlier form of a partition: of a superseded version, else of the backups."""
+    bad = {part.path for part in damaged}
+    table = lake.table(dataset)
+    for version in range((table.version() if table else 0) - 1, -1, -1):
+        try:
+            earlier = [part for part in lake.parts(dataset, version) if part.values == like.values]
+        except DataError:
+            break  # the log of that version has been cleaned up
+        if not earlier or any(part.path in bad for part in earlier):
+            continue
+        try:
+            return pl.concat(decode(dataset, lake.place, part) for part in earlier)
+        except DamagedPart:
+            continue
+    copies = list(_backups(lake, dataset, like))
+    return pl.concat([dataset.schema.to_frame(), *copies]).unique(list(dataset.key), keep="last", maintain_order=True)
+
+
+def _backups(lake: Lake, dataset: Dataset, like: Part) -> Iterator[pl.DataFrame]:
+    for name in lake.place.names(f"_backup/{dataset.name}/{like.folder}"):
+        body = lake.place.read(name)
+        if body is None:
+            continue
+        try:
+            yield decode_body(dataset, body, Part(name, len(body), None, like.values))
+        except DamagedPart:
+            continue
+
+
+def _separated(dataset: Dataset, values: tuple[str, ...], rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rows to keep and rows to take out."""
+    ordered = rows.sort(dataset.key, maintain_order=True)
+    out = _impossible(dataset, values, ordered)
+    if not dataset.log:
+        out |= ~ordered.select(pl.struct(dataset.key).is_last_distinct()).to_series()
+    return ordered.filter(~out), ordered.filter(out)
+
+
+def _impossible(dataset: Dataset, values: tuple[str, ...], rows: pl.DataFrame) -> pl.Series:
+    """Where a row cannot be true."""
+    named = rows.rename({"rate": "funding"}) if dataset == FUNDING else rows
+    of_order = ("duplicate", "unsorted")
+    if dataset == BARS:
+        rules = bar_rules(INTERVAL_MS[values[0]])
+    elif dataset == FUNDING:
+        rules = SETTLEMENT_RULES
+    else:
+        rules = ()
+    false = [rule.broken for rule in rules if rule.fault not in of_order]
+    if dataset == QUOTES:
+        false.append(pl.col("bid") > pl.col("ask"))
+    if dataset == BOOKS:
+        false.append(pl.col("bid_px").list.first() > pl.col("ask_px").list.first())
+
+    out = pl.any_horizontal(pl.repeat(value=False, n=pl.len()), *false).fill_null(value=False)
+    return named.select(out.alias("out")).to_series()
