@@ -51,7 +51,8 @@ class Dataset:
         columns: in order; ``base_interval`` lives in the partition's name and not in the files.
         key: columns that name a row; rows are unique on it in a series.
         clock: column whose UTC time decides the partition.
-        partition: ``month`` (series) or ``date`` (event logs), after any column that is a partition itself.
+        partition: ``month`` (series), or ``date`` (event logs, and series with hundreds of thousands of rows a day),
+            after any column that is a partition itself.
         log: True for an event log, False for a series.
         unsaid: columns in which null means that the source does not publish the value: a refresh keeps what is known.
     """
@@ -161,7 +162,7 @@ ASSET_CONTEXTS = Dataset(
     ),
     key=("coin", "ts"),
     clock="ts",
-    partition=("month",),
+    partition=("date",),
 )
 MID_BARS = Dataset(
     "mid_bars",
@@ -202,7 +203,7 @@ FILLS = Dataset(
     ),
     key=("coin", "time_ns", "user", "oid", "tid", "start_position"),
     clock="ts",
-    partition=("month",),
+    partition=("date",),
 )
 QUOTES = Dataset(
     "quotes",

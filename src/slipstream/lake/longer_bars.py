@@ -217,13 +217,14 @@ def _from_base(rows: pl.DataFrame, name: str, base_ms: int, wanted_ms: int, now_
     def values(column: str) -> FloatArray:
         return rows[column].to_numpy()
 
-    high, low, close, volume = values("high"), values("low"), values("close"), values("volume")
-    volume_usd = volume * (high + low + close) / 3.0
+    high, low, volume = values("high"), values("low"), values("volume")
+    # in Polars, as the panel has it: the two divide by three with different last digits
+    volume_usd = (rows["volume"] * (rows["high"] + rows["low"] + rows["close"]) / 3.0).to_numpy()
     numbers = {
         "open": values("open")[first],
         "high": high[inside].max(axis=0),
         "low": low[inside].min(axis=0),
-        "close": close[last],
+        "close": values("close")[last],
         "volume": volume[inside].sum(axis=0),
         "volume_usd": volume_usd[inside].sum(axis=0),
     }

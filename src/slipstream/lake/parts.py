@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -69,6 +70,10 @@ class Content:
 
 class DamagedPart(Exception):
     """A part is missing, differs from its checksum, or cannot be decoded; the message says which."""
+
+
+class UnreadablePart(DamagedPart):
+    """A part could not be read just now: nothing is known of its content, so it must not be given up."""
 
 
 def partition_folder(values: Mapping[str, str]) -> str:
@@ -152,8 +157,12 @@ def decode(
 
     Raises:
         DamagedPart: the part is missing, differs from its checksum or is no Parquet of this dataset.
+        UnreadablePart: the disk or the object store does not hand it out.
     """
-    body = place.read(f"{dataset.name}/{part.path}")
+    try:
+        body = place.read(f"{dataset.name}/{part.path}")
+    except OSError as problem:
+        raise UnreadablePart(f"the file cannot be read ({problem})") from problem
     if body is None:
         raise DamagedPart("the file is missing")
     return decode_body(dataset, body, part, columns=columns, trust=trust)
@@ -180,3 +189,22 @@ def decode_body(
     except (pl.exceptions.PolarsError, OSError) as problem:
         reason = str(problem).strip().splitlines()[0]
         raise DamagedPart(f"the file cannot be decoded ({reason})") from problem
+
+
+def delta_schema(dataset: Dataset) -> Any:
+    """The table's columns in Delta's types, partition columns last."""
+    from deltalake import Schema
+    from deltalake.schema import ArrayType, Field, PrimitiveType
+
+    names = {pl.String(): "string", pl.Float64(): "double", pl.Int64(): "long", pl.Boolean(): "boolean"}
+
+    def delta_type(dtype: pl.DataType) -> Any:
+        if dtype == TIME:
+            return PrimitiveType("timestamp")
+        if isinstance(dtype, pl.List):
+            return ArrayType(delta_type(dtype.inner), contains_null=False)  # type: ignore[arg-type]
+        return PrimitiveType(names[dtype])
+
+    fields = [Field(column.name, delta_type(column.dtype), nullable=not column.required) for column in dataset.columns]
+    held = {column.name for column in dataset.columns}
+    return Schema(fields + [Field(name, PrimitiveType("string")) for name in dataset.partition if name not in held])

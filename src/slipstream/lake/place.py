@@ -9,8 +9,11 @@ object store the put is atomic by itself.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import re
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +24,13 @@ from typing import Any
 from slipstream.errors import DataError, SlipstreamError
 
 _LOCK = "lock"
+_LONGEST_REASON = 240
 _REMOTE = ("s3://", "s3a://")
+_DECODED = re.compile("%[0-9A-Fa-f]{2}")
+"""What the Delta library takes for an encoded character of a path, so that it would write into another folder."""
+
+_NO_SECOND_NAME = {errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV, errno.EMLINK, errno.ENOSYS}
+"""How a file system says that it cannot give a file another name."""
 
 
 class LakeBusy(SlipstreamError):
@@ -43,14 +52,19 @@ class Place:
         """The place that a user named.
 
         Raises:
-            DataError: a URL of a kind that is not supported.
+            DataError: a URL of a kind that is not supported, or a path that the Delta library would misread.
         """
         text = str(place)
         if text.startswith(_REMOTE):
             return cls(text.rstrip("/"))
         if "://" in text:
             raise DataError(f"{text}: a lake is a folder or an s3:// URL")
-        return cls(str(Path(text).expanduser()))
+        folder = Path(text).expanduser()
+        if _DECODED.search(str(folder.resolve())):
+            raise DataError(
+                f"{text}: a lake's path may not hold a percent sign before two hexadecimal digits; rename the folder"
+            )
+        return cls(str(folder))
 
     @property
     def folder(self) -> Path | None:
@@ -73,14 +87,16 @@ class Place:
         return from_url(self.url)
 
     def read(self, name: str) -> bytes | None:
-        """The whole content, or None if nothing of that name is there."""
-        if self.folder is not None:
-            try:
-                return (self.folder / name).read_bytes()
-            except FileNotFoundError:
-                return None
+        """The whole content, or None if nothing of that name is there.
+
+        Raises:
+            OSError: it is there, perhaps, but cannot be read.
+        """
         try:
-            return bytes(self._objects.get(name).bytes())
+            if self.folder is not None:
+                return (self.folder / name).read_bytes()
+            with _remote_errors():
+                return bytes(self._objects.get(name).bytes())
         except FileNotFoundError:
             return None
 
@@ -91,11 +107,13 @@ class Place:
             OSError: the disk refused; nothing of that name was changed.
         """
         if self.folder is None:
-            self._objects.put(name, content)
+            with _remote_errors():
+                self._objects.put(name, content)
             return
         target = self.folder / name
-        _make_folders(target.parent)
-        draft = target.with_name(f".{target.name}.{os.getpid()}.draft")
+        make_folders(target.parent)
+        # threads of a process, and processes of the same number in two containers, may write the same part
+        draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}.draft")
         try:
             with draft.open("wb") as stream:
                 stream.write(content)
@@ -108,36 +126,66 @@ class Place:
         sync(target.parent)
 
     def copy(self, name: str, to: str) -> None:
-        """Keep a second copy of an object under another name; an existing one stays."""
+        """Keep a second copy of an object under another name; an existing one stays.
+
+        Raises:
+            OSError: the disk refused, or there is nothing to copy.
+        """
         if self.folder is None:
-            self._objects.copy(name, to)
+            with _remote_errors():
+                self._objects.copy(name, to)
             return
         target = self.folder / to
-        _make_folders(target.parent)
-        if not target.exists():
+        make_folders(target.parent)
+        if target.exists():
+            return
+        try:
             os.link(self.folder / name, target)
-            sync(target.parent)
+        except FileExistsError:
+            return  # another writer corrects the same part and was a moment quicker
+        except OSError as problem:
+            if problem.errno not in _NO_SECOND_NAME:
+                raise
+            self.write(to, (self.folder / name).read_bytes())
+        sync(target.parent)
 
     def remove(self, name: str) -> None:
-        """Remove an object if it is there."""
+        """Remove an object if it is there.
+
+        Raises:
+            OSError: it could not be removed.
+        """
         if self.folder is None:
-            self._objects.delete(name)
+            with _remote_errors():
+                self._objects.delete(name)
         else:
             (self.folder / name).unlink(missing_ok=True)
 
     def names(self, below: str) -> list[str]:
-        """Names of all objects under a prefix, sorted, relative to the place."""
+        """Names of all objects under a prefix, sorted, relative to the place.
+
+        Raises:
+            OSError: they cannot be listed.
+        """
         if self.folder is None:
-            pages = self._objects.list(f"{below}/")
-            return sorted(str(held["path"]) for page in pages for held in page)
+            with _remote_errors():
+                return sorted(str(held["path"]) for page in self._objects.list(f"{below}/") for held in page)
         root = self.folder
         return sorted(file.relative_to(root).as_posix() for file in (root / below).rglob("*") if file.is_file())
 
-    def exists(self) -> bool:
-        """Whether anything is there."""
-        if self.folder is not None:
-            return self.folder.exists()
-        return any(len(page) for page in self._objects.list(chunk_size=1))
+    def written_ms(self, name: str) -> int | None:
+        """When an object was last written, Unix ms; None if nothing of that name is there.
+
+        Raises:
+            OSError: its entry cannot be read.
+        """
+        try:
+            if self.folder is not None:
+                return (self.folder / name).stat().st_mtime_ns // 1_000_000
+            with _remote_errors():
+                return int(self._objects.head(name)["last_modified"].timestamp() * 1000)
+        except FileNotFoundError:
+            return None
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -147,19 +195,47 @@ class Place:
 
         Raises:
             LakeBusy: another process holds it.
+            SlipstreamError: the disk refuses a lock.
         """
         if self.folder is None:
             yield
             return
-        _make_folders(self.folder)
-        with (self.folder / _LOCK).open("a+", encoding="utf-8") as lock:
+        try:
+            make_folders(self.folder)
+            lock = (self.folder / _LOCK).open("a+", encoding="utf-8")
+        except OSError as problem:
+            raise SlipstreamError(
+                f"{self.url}: the lake could not be locked ({problem}); nothing was done"
+            ) from problem
+        with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as problem:
                 raise LakeBusy(
                     f"{self.url}: another process is loading into this lake; try again when it is done"
                 ) from problem
+            except OSError as problem:
+                raise SlipstreamError(f"{self.url}: the lake could not be locked ({problem}); nothing was done") from (
+                    problem
+                )
             yield
+
+
+@contextmanager
+def _remote_errors() -> Iterator[None]:
+    """Turn what an object store answers into the errors a disk would raise."""
+    from obstore.exceptions import BaseError
+
+    try:
+        yield
+    except BaseError as problem:
+        raise OSError(one_line(problem)) from problem
+
+
+def one_line(problem: Exception) -> str:
+    """The message of an error of a library, which may run over many lines, in one of reasonable length."""
+    text = " ".join(str(problem).split())
+    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
 
 
 def sync(path: Path) -> None:
@@ -171,10 +247,10 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def _make_folders(folder: Path) -> None:
+def make_folders(folder: Path) -> None:
     """Make a folder and its parents, their entries durable."""
     if folder.is_dir():
         return
-    _make_folders(folder.parent)
+    make_folders(folder.parent)
     folder.mkdir(exist_ok=True)
     sync(folder.parent)

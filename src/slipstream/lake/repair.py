@@ -7,7 +7,7 @@ would do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ import polars as pl
 
 from slipstream.errors import DataError, SlipstreamError
 from slipstream.lake.datasets import BARS, BOOKS, FUNDING, INTERVAL_MS, QUOTES, Dataset
-from slipstream.lake.parts import Content, DamagedPart, Part, decode, decode_body, encode
+from slipstream.lake.parts import Content, DamagedPart, Part, UnreadablePart, decode, decode_body, encode
 from slipstream.lake.refresh import Refresh
 from slipstream.lake.schema import SETTLEMENT_RULES, bar_rules
 from slipstream.lake.store import Lake, parts_of
@@ -63,19 +63,26 @@ def repair(lake: Lake, dataset: Dataset, *, apply: bool) -> list[Mend]:
         apply: do it; otherwise only say what it would be.
 
     Raises:
-        SlipstreamError: the disk refused, or another writer came in between; what was mended before stays mended.
+        SlipstreamError: a part cannot be read just now, the disk refused, or another writer came in between; what was
+            mended before stays mended.
     """
     table = lake.table(dataset)
     if table is None:
         return []
     done: list[Mend] = []
     for _, group in groupby(parts_of(table, dataset), key=lambda part: part.values):
-        plan = _plan(lake, dataset, list(group))
-        if plan is None:
-            continue
-        if apply:
-            _carry_out(lake, dataset, plan, table)
-        done.append(plan.mend)
+        try:
+            plan = _plan(lake, dataset, list(group))
+            if plan is not None and apply:
+                _carry_out(lake, dataset, plan, table)
+        except UnreadablePart as problem:  # it may be whole: nothing is given up that nobody has seen
+            raise SlipstreamError(f"{lake.place.url}: {dataset.name}: {problem}; see to it, then repair") from problem
+        except OSError as problem:
+            raise SlipstreamError(
+                f"{lake.place.url}: the lake could not be read or written ({problem}); nothing more was mended"
+            ) from problem
+        if plan is not None:
+            done.append(plan.mend)
     return done
 
 
@@ -84,12 +91,16 @@ def _plan(lake: Lake, dataset: Dataset, parts: list[Part]) -> _Plan | None:
     whole: list[pl.DataFrame] = []
     damaged: list[Part] = []
     for part in parts:
-        try:
-            whole.append(decode(dataset, lake.place, part))
-        except DamagedPart:
+        rows = _if_whole(lake, dataset, part)
+        if rows is None:
             damaged.append(part)
-    recovered = _earlier_rows(lake, dataset, parts[0], damaged) if damaged else dataset.schema.to_frame()
-    held = pl.concat([dataset.schema.to_frame(), recovered, *whole])
+        else:
+            whole.append(rows)
+    intact = pl.concat([dataset.schema.to_frame(), *whole])
+    in_force = {part.path for part in parts}
+    earlier = _earlier_rows(lake, dataset, parts[0], in_force) if damaged else dataset.schema.to_frame()
+    recovered = earlier.join(intact, on=list(dataset.key), how="anti", nulls_equal=True)
+    held = pl.concat([recovered, intact])
     good, bad = _separated(dataset, values, held)
     if not damaged and not bad.height:
         return None
@@ -108,42 +119,61 @@ def _plan(lake: Lake, dataset: Dataset, parts: list[Part]) -> _Plan | None:
 
 
 def _carry_out(lake: Lake, dataset: Dataset, plan: _Plan, table: DeltaTable) -> None:
-    try:
-        for part in plan.quarantined_files:
-            content = lake.place.read(f"{dataset.name}/{part.path}")
-            if content is not None:
-                lake.place.write(f"_quarantine/{dataset.name}/{part.path}.damaged", content)
-        if plan.quarantined_rows is not None:
-            rows = plan.quarantined_rows
-            lake.place.write(f"_quarantine/{dataset.name}/{rows.path}", rows.body)
-        version = lake.commit(dataset, table, plan.refresh)
-    except OSError as problem:
-        raise SlipstreamError(f"{lake.place.url}: the lake could not be written ({problem})") from problem
-    if version is None:
+    for part in plan.quarantined_files:
+        content = lake.place.read(f"{dataset.name}/{part.path}")
+        if content is not None:
+            lake.place.write(f"_quarantine/{dataset.name}/{part.path}.damaged", content)
+    if plan.quarantined_rows is not None:
+        rows = plan.quarantined_rows
+        lake.place.write(f"_quarantine/{dataset.name}/{rows.path}", rows.body)
+    if lake.commit(dataset, table, plan.refresh) is None:
         raise SlipstreamError(f"{lake.place.url}: another writer came in between; run the repair again")
 
 
-def _earlier_rows(lake: Lake, dataset: Dataset, like: Part, damaged: list[Part]) -> pl.DataFrame:
-    """Rows of the newest intact earlier form of a partition: of a superseded version, else of the backups."""
-    bad = {part.path for part in damaged}
+def _earlier_rows(lake: Lake, dataset: Dataset, like: Part, in_force: set[str]) -> pl.DataFrame:
+    """What earlier copies of a partition hold, one row per key, the newest copy first.
+
+    Parts still in force are left out: what they hold is not missing, and an event log would hold it twice.
+    """
+    found = dataset.schema.to_frame()
+    whole: dict[str, bool] = {}
     table = lake.table(dataset)
     for version in range((table.version() if table else 0) - 1, -1, -1):
         try:
-            earlier = [part for part in lake.parts(dataset, version) if part.values == like.values]
+            parts = [part for part in lake.parts(dataset, version) if part.values == like.values]
         except DataError:
             break  # the log of that version has been cleaned up
-        if not earlier or any(part.path in bad for part in earlier):
-            continue
-        try:
-            return pl.concat(decode(dataset, lake.place, part) for part in earlier)
-        except DamagedPart:
-            continue
-    copies = list(_backups(lake, dataset, like))
-    return pl.concat([dataset.schema.to_frame(), *copies]).unique(list(dataset.key), keep="last", maintain_order=True)
+        superseded = [part for part in parts if part.path not in in_force]
+        for part in superseded:
+            if part.path not in whole:
+                rows = _if_whole(lake, dataset, part)
+                whole[part.path] = rows is not None
+                found = found if rows is None else _with_missing(dataset, found, [rows])
+        if superseded and all(whole[part.path] for part in superseded):
+            return found
+    return _with_missing(dataset, found, _backups(lake, dataset, like))
+
+
+def _with_missing(dataset: Dataset, found: pl.DataFrame, copies: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    for rows in copies:
+        missing = rows.join(found, on=list(dataset.key), how="anti", nulls_equal=True)
+        found = pl.concat([found, missing.select(dataset.names)])
+    return found
+
+
+def _if_whole(lake: Lake, dataset: Dataset, part: Part) -> pl.DataFrame | None:
+    try:
+        return decode(dataset, lake.place, part)
+    except UnreadablePart:
+        raise
+    except DamagedPart:
+        return None
 
 
 def _backups(lake: Lake, dataset: Dataset, like: Part) -> Iterator[pl.DataFrame]:
-    for name in lake.place.names(f"_backup/{dataset.name}/{like.folder}"):
+    """The rows of the parts kept for good, the newest first."""
+    names = lake.place.names(f"_backup/{dataset.name}/{like.folder}")
+    for name in sorted(names, key=lambda name: (lake.place.written_ms(name) or 0, name), reverse=True):
         body = lake.place.read(name)
         if body is None:
             continue

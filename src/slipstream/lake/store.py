@@ -29,10 +29,10 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from slipstream.errors import DataError, SafetyRefusal, SlipstreamError
-from slipstream.lake.datasets import DATASETS, TIME, Dataset
-from slipstream.lake.parts import DamagedPart, Part, by_partition, decode, encode, period_of
-from slipstream.lake.place import LakeBusy, Place
+from slipstream.errors import DataError, SafetyRefusal, SlipstreamError, UsageError
+from slipstream.lake.datasets import DATASETS, Dataset
+from slipstream.lake.parts import DamagedPart, Part, by_partition, decode, delta_schema, encode, period_of
+from slipstream.lake.place import LakeBusy, Place, make_folders, one_line, sync
 from slipstream.lake.refresh import CoinChange, Judged, Refresh, judged, planned, with_schema
 
 if TYPE_CHECKING:
@@ -43,7 +43,11 @@ __all__ = ["CoinChange", "CommitReport", "Lake", "LakeBusy"]
 _ATTEMPTS = 200
 _LONGEST_PAUSE_S = 0.25
 _READERS = 4
-_CONFIGURATION = {"delta.checkpointInterval": "20", "delta.deletedFileRetentionDuration": "interval 7 days"}
+_CHECKPOINT_EVERY = 20
+_CONFIGURATION = {
+    "delta.checkpointInterval": str(_CHECKPOINT_EVERY),
+    "delta.deletedFileRetentionDuration": "interval 7 days",
+}
 """A superseded part can be read for a week: by time travel, and by whoever began to read before the commit."""
 
 
@@ -91,6 +95,8 @@ class Lake:
         lake = cls(Place.of(place))
         folder = lake.place.folder
         if folder is None:
+            if not create and not lake.datasets():
+                raise DataError(f"{place}: not a lake; nothing of that name holds a table")
             return lake
         if (folder / "manifest.json").is_file() and not lake.datasets():
             raise DataError(
@@ -128,7 +134,7 @@ class Lake:
         """The dataset's Delta table as of now or as of an earlier version; None if there is none.
 
         Raises:
-            DataError: the version does not exist, or the table's log cannot be read.
+            DataError: the version does not exist, or the table's log is damaged or out of reach.
         """
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError, TableNotFoundError
@@ -141,8 +147,10 @@ class Lake:
         except TableNotFoundError:
             return None
         except (DeltaError, OSError, ValueError) as problem:
-            reason = str(problem).strip().splitlines()[0]
-            raise DataError(f"{url}: the table's log cannot be read ({reason}); restore _delta_log") from problem
+            raise DataError(
+                f"{url}: the table's log cannot be read ({one_line(problem)}); see that it can be reached, or restore "
+                "_delta_log"
+            ) from problem
 
     def parts(self, dataset: Dataset, version: int | None = None) -> tuple[Part, ...]:
         """The parts in force, by partition.
@@ -232,8 +240,11 @@ class Lake:
 
         Raises:
             DataError: the rows do not have the dataset's columns and types, or the table's log cannot be read.
+            UsageError: the dataset is an event log.
             SlipstreamError: the disk refused, or other writers kept coming first; the table is whole.
         """
+        if dataset.log:
+            raise UsageError(f"{dataset.name} is an event log: rows are appended to it and never merged")
         incoming = with_schema(dataset, rows)
         return self.put_in_force(dataset, partial(self._refresh, dataset, incoming, trust_files))
 
@@ -242,12 +253,15 @@ class Lake:
         return self._judged(dataset, with_schema(dataset, rows), False, self.table(dataset))[0].refused
 
     def append(self, dataset: Dataset, rows: pl.DataFrame) -> CommitReport:
-        """Add rows to an event log in one commit; what is there is not read.
+        """Add rows to an event log in one commit; what is there is not read. The same rows again change nothing.
 
         Raises:
             DataError: the rows do not have the dataset's columns and types.
+            UsageError: the dataset is a series.
             SlipstreamError: the disk refused; nothing was added.
         """
+        if not dataset.log:
+            raise UsageError(f"{dataset.name} is a series: rows are merged into it and never appended")
         incoming = with_schema(dataset, rows)
         new = tuple(encode(dataset, values, group) for values, group in by_partition(dataset, incoming).items())
 
@@ -278,7 +292,7 @@ class Lake:
                 time.sleep(random.uniform(0.0, min(_LONGEST_PAUSE_S, 0.01 * 2**attempt)))  # noqa: S311 - a pause
         except OSError as problem:
             raise SlipstreamError(
-                f"{self.place.url}: the lake could not be written ({problem}); it is as it was"
+                f"{self.place.url}: the lake could not be written ({problem}); it is whole, go on once that is mended"
             ) from problem
         raise SlipstreamError(f"{self.place.url}: other writers came first {_ATTEMPTS} times; try again later")
 
@@ -305,68 +319,110 @@ class Lake:
 
         Args:
             dataset: which.
-            table: as it was loaded before anything the refresh rests on was read; it is advanced to the new version.
+            table: as it was loaded before anything the refresh rests on was read; it is moved to the new version.
             refresh: what to do.
 
         Raises:
+            DataError: the table's log is gone from beside its parts.
             OSError: the disk refused; the table is as it was.
+            SlipstreamError: the commit is in force, but the disk refused to secure it.
         """
+        from deltalake import CommitProperties, PostCommitHookProperties
         from deltalake.exceptions import CommitFailedError, DeltaError
-        from deltalake.transaction import AddAction, CommitProperties, RemoveAction
+        from deltalake.transaction import AddAction, RemoveAction
 
-        for part in refresh.backed_up:
-            self.place.copy(f"{dataset.name}/{part.path}", f"_backup/{dataset.name}/{part.path}")
-        for content in refresh.new:
-            self.place.write(f"{dataset.name}/{content.path}", content.body)
-        # Delta stamps its entries with wall time, for vacuum alone; nothing that is computed depends on it
-        now_ms = time.time_ns() // 1_000_000  # noqa: TID251
-        actions: list[Any] = [
-            RemoveAction(part.path, refresh.data_change, now_ms, part.size, dict(part.values))
-            for part in refresh.replaced
-        ]
-        actions += [
-            AddAction(new.path, len(new.body), new.values, now_ms, refresh.data_change, new.stats)
-            for new in refresh.new
-        ]
         try:
-            table = table or self._created(dataset)
+            if table is None:
+                table = self._created(dataset)  # before any part: parts without a log are then a log that was lost
+                if table.version() > 0:
+                    return None
+            for part in refresh.backed_up:
+                self.place.copy(f"{dataset.name}/{part.path}", f"_backup/{dataset.name}/{part.path}")
+            for content in refresh.new:
+                self.place.write(f"{dataset.name}/{content.path}", content.body)
+            # Delta stamps its entries with wall time, for vacuum alone; nothing that is computed depends on it
+            now_ms = time.time_ns() // 1_000_000  # noqa: TID251
+            kept = {new.path for new in refresh.new}  # a part brought back whole stays in force under its name
+            actions: list[Any] = [
+                RemoveAction(part.path, refresh.data_change, now_ms, part.size, dict(part.values))
+                for part in refresh.replaced
+                if part.path not in kept
+            ]
+            actions += [
+                AddAction(new.path, len(new.body), new.values, now_ms, refresh.data_change, new.stats)
+                for new in refresh.new
+            ]
             table.create_write_transaction(
                 actions,
                 "append",
-                _delta_schema(dataset),
+                delta_schema(dataset),
                 list(dataset.partition),
                 commit_properties=CommitProperties(max_commit_retries=0),
+                post_commithook_properties=PostCommitHookProperties(
+                    create_checkpoint=False, cleanup_expired_logs=False
+                ),
             )
         except CommitFailedError:
             return None
         except DeltaError as problem:
-            raise OSError(str(problem).strip().splitlines()[0]) from problem
-        self._sync_log(dataset, table.version())
-        return int(table.version())
+            raise OSError(one_line(problem)) from problem
+        version = int(table.version()) + 1  # without retries there is no other; the library leaves its handle behind
+        self._secure(dataset, table, version)
+        return version
 
     def _created(self, dataset: Dataset) -> DeltaTable:
-        """The table, made if no other writer has just made it."""
-        from deltalake import DeltaTable
+        """The table, made if no other writer has just made it.
 
-        url = self.place.below(dataset.name)
+        Raises:
+            DataError: parts lie there without a log: a new log would forget them.
+        """
+        from deltalake import DeltaTable, PostCommitHookProperties
+
         if self.place.folder is not None:
-            (self.place.folder / dataset.name).mkdir(parents=True, exist_ok=True)
-        return DeltaTable.create(
-            url,
-            _delta_schema(dataset),
+            make_folders(self.place.folder / dataset.name)
+        orphan = next((name for name in self.place.names(dataset.name) if name.endswith(".parquet")), None)
+        made = self.table(dataset) if orphan else None
+        if orphan and made is None:
+            raise DataError(
+                f"{self.place.below(orphan)}: the part lies there, but the table's log is gone; restore "
+                f"{dataset.name}/_delta_log, or move {dataset.name} away and load the data again"
+            )
+        return made or DeltaTable.create(
+            self.place.below(dataset.name),
+            delta_schema(dataset),
             mode="ignore",
             partition_by=list(dataset.partition),
             configuration=_CONFIGURATION,
+            post_commithook_properties=PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False),
         )
 
-    def _sync_log(self, dataset: Dataset, version: int) -> None:
-        """Make a commit outlast a loss of power; the library leaves that to the operating system."""
-        from slipstream.lake.place import sync
+    def _secure(self, dataset: Dataset, table: DeltaTable, version: int) -> None:
+        """Make a commit outlast a loss of power, and sum up the log now and then; the library does not sync its files.
 
-        if self.place.folder is not None:
-            log = self.place.folder / dataset.name / "_delta_log"
-            sync(log / f"{version:020d}.json")
-            sync(log)
+        Raises:
+            SlipstreamError: the disk refused; the commit is in force all the same.
+        """
+        from deltalake.exceptions import DeltaError
+
+        try:
+            self._sync_log(dataset, f"{version:020d}.json")
+            table.load_as_version(version)
+            if version % _CHECKPOINT_EVERY == 0:
+                table.create_checkpoint()
+                self._sync_log(dataset, f"{version:020d}.checkpoint.parquet", "_last_checkpoint")
+                table.cleanup_metadata()
+        except (DeltaError, OSError) as problem:
+            raise SlipstreamError(
+                f"{self.place.below(dataset.name)}: version {version} is in force, but the disk refused to secure its "
+                f"log ({one_line(problem)}); make room, then go on"
+            ) from problem
+
+    def _sync_log(self, dataset: Dataset, *names: str) -> None:
+        if self.place.folder is None:
+            return
+        table = self.place.folder / dataset.name
+        for file in (*(table / "_delta_log" / name for name in names), table / "_delta_log", table):
+            sync(file)
 
 
 _OWN = {*DATASETS, "lock", "manifest.json", "bars_1h"}
@@ -413,22 +469,3 @@ def _report(dataset: Dataset, version: int, refresh: Refresh) -> CommitReport:
         coins=refresh.coins,
         refused=refresh.refused,
     )
-
-
-def _delta_schema(dataset: Dataset) -> Any:
-    """The table's columns in Delta's types, partition columns last."""
-    from deltalake import Schema
-    from deltalake.schema import ArrayType, Field, PrimitiveType
-
-    names = {pl.String(): "string", pl.Float64(): "double", pl.Int64(): "long", pl.Boolean(): "boolean"}
-
-    def delta_type(dtype: pl.DataType) -> Any:
-        if dtype == TIME:
-            return PrimitiveType("timestamp")
-        if isinstance(dtype, pl.List):
-            return ArrayType(delta_type(dtype.inner), contains_null=False)  # type: ignore[arg-type]
-        return PrimitiveType(names[dtype])
-
-    fields = [Field(column.name, delta_type(column.dtype), nullable=not column.required) for column in dataset.columns]
-    held = {column.name for column in dataset.columns}
-    return Schema(fields + [Field(name, PrimitiveType("string")) for name in dataset.partition if name not in held])

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from slipstream.core.panel import HOUR_MS
 from slipstream.errors import SlipstreamError
 from slipstream.lake.datasets import Dataset
 from slipstream.lake.parts import DamagedPart, Part, decode, encode
+from slipstream.lake.place import one_line
 from slipstream.lake.refresh import Refresh
 from slipstream.lake.store import Lake, parts_of
 
@@ -92,25 +94,47 @@ def _batches(parts: Sequence[Part]) -> list[list[Part]]:
 def vacuum(lake: Lake, dataset: Dataset, *, now_ms: int, retention_hours: int = RETENTION_HOURS) -> int:
     """Remove files that no table has needed for longer than the retention, and forgotten drafts; how many.
 
+    Superseded parts go, and parts of writers that died, or came second, before they were in force. A part is named by
+    its content and may come into force again: what has been written lately is left alone, whatever the log says of it.
+
     Args:
         lake: where.
         dataset: whose files.
-        now_ms: the present, Unix ms, against which drafts are judged.
+        now_ms: the present, Unix ms, against which the age of files is judged.
         retention_hours: age from which a superseded part goes. Below 168 a reader or a writer at work may lose files.
+
+    Raises:
+        DataError: the table's log cannot be read; nothing was removed.
+        SlipstreamError: the disk refused to remove a file; those before it are gone, and no table needs them.
     """
+    from deltalake.exceptions import DeltaError
+
     table = lake.table(dataset)
     if table is None:
         return 0
-    removed = table.vacuum(retention_hours=retention_hours, dry_run=False, enforce_retention_duration=False)
-    return len(removed) + _drafts_removed(lake, dataset, now_ms)
+    try:
+        unneeded = table.vacuum(retention_hours, dry_run=True, enforce_retention_duration=False, full=True)
+        in_force = {part.path for part in lake.parts(dataset)}  # as of now: a writer may just have used one again
+        names = [f"{dataset.name}/{path}" for path in unneeded if path not in in_force]
+        oldest_ms = now_ms - retention_hours * HOUR_MS
+        return sum(_removed(lake, name, oldest_ms) for name in names) + _drafts_removed(lake, dataset, now_ms)
+    except (DeltaError, OSError) as problem:
+        raise SlipstreamError(f"{lake.place.url}: old files could not be removed ({one_line(problem)})") from problem
+
+
+def _removed(lake: Lake, name: str, before_ms: int) -> bool:
+    """Whether a file was there, was written before a moment, and is gone now."""
+    written_ms = lake.place.written_ms(name)
+    if written_ms is None or written_ms > before_ms:
+        return False
+    lake.place.remove(name)
+    return True
 
 
 def _drafts_removed(lake: Lake, dataset: Dataset, now_ms: int) -> int:
-    if lake.place.folder is None:
+    folder = lake.place.folder
+    if folder is None:
         return 0
-    removed = 0
-    for draft in (lake.place.folder / dataset.name).rglob(".*.draft"):
-        if now_ms - draft.stat().st_mtime_ns // 1_000_000 > _DRAFT_HOURS * 3_600_000:
-            draft.unlink(missing_ok=True)
-            removed += 1
-    return removed
+    roots = (folder / dataset.name, folder / "_backup" / dataset.name, folder / "_quarantine" / dataset.name)
+    drafts = [draft.relative_to(folder).as_posix() for root in roots for draft in root.rglob(".*.draft")]
+    return sum(_removed(lake, draft, now_ms - _DRAFT_HOURS * HOUR_MS) for draft in drafts)

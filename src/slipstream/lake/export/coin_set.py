@@ -53,12 +53,23 @@ class CoinFiles:
     coin: str
     candles: pl.DataFrame | None
     funding: pl.DataFrame | None
-    merged: pl.DataFrame | None
 
     @property
     def first_ms(self) -> int | None:
         """Open of the first candle."""
         return None if self.candles is None or not self.candles.height else int(self.candles["ts"][0])
+
+
+@dataclass(frozen=True)
+class CoinTables:
+    """A coin's tables after a refresh."""
+
+    candles: pl.DataFrame
+    funding: pl.DataFrame
+    merged: pl.DataFrame
+
+    def of(self, table: Table) -> pl.DataFrame:
+        return {CANDLES.name: self.candles, FUNDING.name: self.funding}.get(table.name, self.merged)
 
 
 def file_name(coin: str, table: Table, interval: str) -> str:
@@ -77,20 +88,30 @@ def held_files(folder: ExportFolder, coin: str, interval: str, bar_ms: int, *, w
     Raises:
         FileDamaged: one of them cannot be trusted or read.
     """
-    found: dict[str, pl.DataFrame | None] = {}
-    for table in TABLES:
-        name = file_name(coin, table, interval)
-        content = folder.read(name)
-        sourced = with_source and table is not FUNDING
-        found[table.name] = (
-            None if content is None else from_csv(content, folder.place / name, table, bar_ms, with_source=sourced)
-        )
+    found = {
+        table.name: _held(folder, coin, table, interval, bar_ms, with_source=with_source)
+        for table in (CANDLES, FUNDING)
+    }
+    merged = file_name(coin, MERGED, interval)
+    if folder.read(merged) is not None and not folder.agrees(merged):
+        _held(folder, coin, MERGED, interval, bar_ms, with_source=with_source)
     return CoinFiles(coin, **found)
+
+
+def _held(
+    folder: ExportFolder, coin: str, table: Table, interval: str, bar_ms: int, *, with_source: bool
+) -> pl.DataFrame | None:
+    name = file_name(coin, table, interval)
+    content = folder.read(name)
+    if content is None:
+        return None
+    sourced = with_source and table is not FUNDING
+    return from_csv(content, folder.place / name, table, bar_ms, with_source=sourced, as_written=folder.agrees(name))
 
 
 def refreshed(
     folder: ExportFolder, held: CoinFiles, candles: pl.DataFrame, funding: pl.DataFrame, interval: str, bar_ms: int
-) -> CoinFiles:
+) -> CoinTables:
     """Merge what comes into a coin's files and stage those that change.
 
     Args:
@@ -113,25 +134,39 @@ def refreshed(
     before = CANDLES.empty(with_source=sourced) if held.candles is None else held.candles
     all_candles = merged_by_source(before, candles) if sourced else merged_rows(before, candles)
     settled = merged_settlements(FUNDING.empty() if held.funding is None else held.funding, funding)
-    after = CoinFiles(held.coin, all_candles, settled, merged_table(all_candles, settled, bar_ms))
+    after = CoinTables(all_candles, settled, merged_table(all_candles, settled, bar_ms))
+    same = True
     changed = []
     for table in TABLES:
         name = file_name(held.coin, table, interval)
-        old: pl.DataFrame | None = getattr(held, table.name)
-        new: pl.DataFrame = getattr(after, table.name)
-        _require_safe(folder, name, old, new)
-        if old is None or not folder.agrees(name) or not old.equals(new):
-            changed.append((table, name, old, new))
+        agrees = folder.agrees(name)
+        if table is MERGED and same and agrees:
+            continue  # it is computed from the other two
+        old = (
+            _held(folder, held.coin, MERGED, interval, bar_ms, with_source=sourced)
+            if table is MERGED
+            else held.candles
+            if table is CANDLES
+            else held.funding
+        )
+        new = after.of(table)
+        if old is not None and agrees and old.equals(new):
+            continue
+        grown = old is not None and new.head(old.height).equals(old)
+        if not grown:
+            _require_safe(folder, name, old, new)
+        same = False
+        keep_old = old is not None and not grown and changes_values(old, new)
+        changed.append((table, name, new, keep_old))
     for _, name, _, _ in changed:
         folder.reserve(name)
-    for table, name, old, new in changed:
+    for table, name, new, keep_old in changed:
         times = (iso(int(new["ts"][0])), iso(int(new["ts"][-1]))) if new.height else ("", "")
-        keep_old = old is not None and changes_values(old, new)
         folder.stage(name, to_csv(new, table, bar_ms), new.height, *times, keep_old=keep_old)
     return after
 
 
-def outcome(held: CoinFiles, after: CoinFiles) -> CoinExport:
+def outcome(held: CoinFiles, after: CoinTables) -> CoinExport:
     """What became of a coin that was not refused."""
     rows_before, first_before, last_before = _extent(held)
     rows_after, first_after, last_after = _extent(after)
@@ -146,7 +181,7 @@ def refusal(coin: str, held: CoinFiles | None, reason: str) -> CoinExport:
     return CoinExport(coin, rows, rows, first, last, first, last, reason)
 
 
-def _extent(files: CoinFiles) -> tuple[int, int | None, int | None]:
+def _extent(files: CoinFiles | CoinTables) -> tuple[int, int | None, int | None]:
     """Rows, first and last open of the candles."""
     candles = files.candles
     if candles is None or not candles.height:

@@ -18,11 +18,11 @@ import polars as pl
 from slipstream.errors import DataError, SafetyRefusal, SlipstreamError
 from slipstream.lake.datasets import BARS, FUNDING, INSTRUMENTS, Dataset
 from slipstream.lake.export import coin_set, tables, universe, wide
-from slipstream.lake.export.coin_set import CoinExport, CoinFiles
+from slipstream.lake.export.coin_set import CoinExport, CoinFiles, CoinTables
 from slipstream.lake.export.folder import ExportFolder, FileDamaged, alone
 from slipstream.lake.longer_bars import funding_of, length_ms, longer_bars
 
-_UNIVERSE_FILE = "universe.csv"
+UNIVERSE_FILE = "universe.csv"
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def export_market_data(
     try:
         with alone(folder):
             files = ExportFolder(folder / interval, trust_files=trust_files)
-            held, unusable = _held(files, coins, interval, bar_ms, with_source=False)
+            held, unusable = held_of(files, coins, interval, bar_ms)
             since = {coin: mine.first_ms for coin, mine in held.items() if mine.first_ms is not None}
             made = longer_bars(bars, interval, now_ms=now_ms, traded_since=since)
             coming = _coming(made.bars, funding, interval, now_ms, bar_ms)
@@ -102,6 +102,19 @@ def export_market_data(
     except OSError as problem:
         raise SlipstreamError(f"{folder}: cannot be written ({problem}); every file is old or new, whole") from problem
     return ExportReport(report.files, report.coins, report.refused_files, made.pre_listing)
+
+
+def held_of(
+    folder: ExportFolder, coins: list[str], interval: str, bar_ms: int, *, with_source: bool = False
+) -> tuple[dict[str, CoinFiles], dict[str, str]]:
+    """Files of each coin, and why those of others cannot be read."""
+    held, unusable = {}, {}
+    for coin in coins:
+        try:
+            held[coin] = coin_set.held_files(folder, coin, interval, bar_ms, with_source=with_source)
+        except FileDamaged as problem:
+            unusable[coin] = str(problem)
+    return held, unusable
 
 
 def write_all(
@@ -134,7 +147,7 @@ def write_all(
     """
     bar_ms = length_ms(interval)
     exports = {coin: coin_set.refusal(coin, None, reason) for coin, reason in unusable.items()}
-    after: dict[str, CoinFiles] = {}
+    after: dict[str, CoinTables] = {}
     try:
         for coin, refresh in coming.items():
             try:
@@ -157,19 +170,6 @@ def write_all(
     finally:
         top.abandon()
     return ExportReport(written, tuple(exports[coin] for coin in sorted(exports)), refused)
-
-
-def _held(
-    folder: ExportFolder, coins: list[str], interval: str, bar_ms: int, *, with_source: bool
-) -> tuple[dict[str, CoinFiles], dict[str, str]]:
-    """Files of each coin, and why those of others cannot be read."""
-    held, unusable = {}, {}
-    for coin in coins:
-        try:
-            held[coin] = coin_set.held_files(folder, coin, interval, bar_ms, with_source=with_source)
-        except FileDamaged as problem:
-            unusable[coin] = str(problem)
-    return held, unusable
 
 
 def _coming(bars: pl.DataFrame, funding: pl.DataFrame, interval: str, now_ms: int, bar_ms: int) -> dict[str, Coming]:
@@ -199,7 +199,7 @@ def _coming(bars: pl.DataFrame, funding: pl.DataFrame, interval: str, now_ms: in
 def _stage_wide(
     folder: ExportFolder,
     kind: str,
-    after: Mapping[str, CoinFiles],
+    after: Mapping[str, CoinTables],
     coming: Mapping[str, Coming],
     interval: str,
     refused: dict[str, str],
@@ -213,51 +213,49 @@ def _stage_wide(
         refused[name] = str(problem)
         return
     columns = {}
-    for coin, files in after.items():
-        candles, funding, merged = files.candles, files.funding, files.merged
-        if candles is None or funding is None or merged is None or not candles.height:
+    for coin, mine in after.items():
+        if not mine.candles.height:
             continue
-        life = int(candles["ts"][0]), int(candles["ts"][-1]) + bar_ms
         if kind == "funding_sum":
-            columns[coin] = wide.funding_column(held, coin, funding, life, coming[coin].cells, bar_ms)
+            life = int(mine.candles["ts"][0]), int(mine.candles["ts"][-1]) + bar_ms
+            columns[coin] = wide.funding_column(held, coin, mine.funding, life, coming[coin].cells, bar_ms)
         else:
-            columns[coin] = wide.on_grid(merged, "ret" if kind == "log_returns" else kind, bar_ms)
+            columns[coin] = wide.on_grid(mine.merged, "ret" if kind == "log_returns" else kind, bar_ms)
     table, lost = wide.merged_wide(held, columns, bar_ms)
     if lost:
         refused[name] = f"{folder.place / name}: {'; '.join(lost.values())}; they stay as they were"
-    if not len(table.values):
+    if not len(table.values) or (folder.agrees(name) and wide.same(held, table)):
         return
+    ends = (table.first_ms + bar_ms, table.first_ms + len(table.values) * bar_ms)
+    keep_old = content is not None and wide.changes_cells(held, table, bar_ms)
     fresh = wide.wide_to_csv(table, bar_ms)
-    if fresh != content or not folder.agrees(name):
-        ends = (table.first_ms + bar_ms, table.first_ms + len(table.values) * bar_ms)
-        keep_old = content is not None and wide.changes_cells(held, table, bar_ms)
-        folder.stage(name, fresh, len(table.values), *(tables.iso(end) for end in ends), keep_old=keep_old)
+    folder.stage(name, fresh, len(table.values), *(tables.iso(end) for end in ends), keep_old=keep_old)
 
 
 def _stage_universe(
     folder: ExportFolder,
-    after: Mapping[str, CoinFiles],
+    after: Mapping[str, CoinTables],
     described: pl.DataFrame,
     bar_ms: int,
     refused: dict[str, str],
 ) -> None:
     """Stage ``universe.csv`` if it changes."""
     try:
-        content = folder.read(_UNIVERSE_FILE)
-        held = [] if content is None else [universe.universe_from_csv(content, folder.place / _UNIVERSE_FILE)]
+        content = folder.read(UNIVERSE_FILE)
+        held = [] if content is None else [universe.universe_from_csv(content, folder.place / UNIVERSE_FILE)]
     except FileDamaged as problem:
-        refused[_UNIVERSE_FILE] = str(problem)
+        refused[UNIVERSE_FILE] = str(problem)
         return
     spans = {
-        coin: (int(files.candles["ts"][0]), int(files.candles["ts"][-1]))
-        for coin, files in after.items()
-        if files.candles is not None and files.candles.height
+        coin: (int(mine.candles["ts"][0]), int(mine.candles["ts"][-1]))
+        for coin, mine in after.items()
+        if mine.candles.height
     }
     rows = universe.merged_universe(*held, universe.traded(spans, bar_ms), described)
     fresh = universe.universe_to_csv(rows)
-    if rows.height and (fresh != content or not folder.agrees(_UNIVERSE_FILE)):
+    if rows.height and (fresh != content or not folder.agrees(UNIVERSE_FILE)):
         first, last = rows["first_bar"].min(), rows["last_bar"].max()
-        folder.stage(_UNIVERSE_FILE, fresh, rows.height, str(first or ""), str(last or ""), keep_old=False)
+        folder.stage(UNIVERSE_FILE, fresh, rows.height, str(first or ""), str(last or ""), keep_old=False)
 
 
 def _require_schema(rows: pl.DataFrame, dataset: Dataset) -> None:

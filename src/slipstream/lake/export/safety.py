@@ -58,14 +58,14 @@ def require_no_loss(held: pl.DataFrame, after: pl.DataFrame, what: str) -> None:
         return
     require_span(what, held.height, int(held["ts"][0]), after)
     pair = held.join(after, on="ts", how="left", suffix="_after", maintain_order="left")
-    for name, dtype in held.schema.items():
-        if name == "ts":
-            continue
-        before, now = pair[name], pair[f"{name}_after"]
-        if dtype.is_float():
-            before, now = before.fill_nan(None), now.fill_nan(None)
-        lost = before.is_not_null() & now.is_null()
-        if lost.any():
+    floats = pair.with_columns(pl.col(pl.Float64).fill_nan(None))
+    names = [name for name in held.columns if name != "ts"]
+    losses = floats.select(
+        (pl.col(name).is_not_null() & pl.col(f"{name}_after").is_null()).alias(name) for name in names
+    )
+    for name, any_lost in zip(names, losses.select(pl.all().any()).row(0), strict=True):
+        if any_lost:
+            lost, before = losses[name], floats[name]
             row = int(lost.arg_true()[0])
             raise SafetyRefusal(
                 f"{what}: {name} at {utc(int(pair['ts'][row])):%Y-%m-%d %H:%M} UTC is {before[row]} and would become "

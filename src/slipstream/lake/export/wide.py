@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from slipstream.core.panel import HOUR_MS, FloatArray, IntArray
+from slipstream.core.panel import HOUR_MS, BoolArray, FloatArray, IntArray
 from slipstream.core.settlements import missing_settlements_marked
 from slipstream.lake.export.folder import FileDamaged
 from slipstream.lake.export.tables import ISO, iso_times, read_strictly, require_ascending, settled_in
@@ -131,6 +131,12 @@ def merged_wide(held: Wide, coming: Mapping[str, Column], bar_ms: int) -> tuple[
     return Wide(first, coins, values), refused
 
 
+def same(held: Wide, after: Wide) -> bool:
+    """Whether two tables are alike in every cell."""
+    alike = held.first_ms == after.first_ms and held.coins == after.coins
+    return alike and np.array_equal(held.values, after.values, equal_nan=True)
+
+
 def changes_cells(held: Wide, after: Wide, bar_ms: int) -> bool:
     """Whether a number that is held would become another."""
     opened = held.first_ms + np.arange(len(held.values), dtype=np.int64) * bar_ms
@@ -189,6 +195,19 @@ def settled_cells(
     return out
 
 
+def settlement_counts(funding: pl.DataFrame, opened: IntArray, bar_ms: int) -> IntArray:
+    """How many settlements a coin's funding table has in the bars that open at ``opened``, an unbroken grid."""
+    counts = np.zeros(len(opened), dtype=np.int64)
+    row, inside = _rows_of(funding, opened, bar_ms)
+    counts[row[inside]] = funding["funding_n"].to_numpy()[inside]
+    return counts
+
+
+def _rows_of(funding: pl.DataFrame, opened: IntArray, bar_ms: int) -> tuple[IntArray, BoolArray]:
+    row = (settled_in(funding, bar_ms) - opened[0]) // bar_ms
+    return row, (row >= 0) & (row < len(opened))
+
+
 def funding_column(
     held: Wide, coin: str, funding: pl.DataFrame, life: tuple[int, int], cells: FundingCells | None, bar_ms: int
 ) -> Column:
@@ -208,11 +227,10 @@ def funding_column(
     """
     opened = np.arange(*life, bar_ms, dtype=np.int64)
     before = held.column(coin, opened, bar_ms)
-    sums, counts = np.full(len(opened), np.nan), np.zeros(len(opened), dtype=np.int64)
-    row = (settled_in(funding, bar_ms) - life[0]) // bar_ms
-    inside = (row >= 0) & (row < len(opened))
+    sums = np.full(len(opened), np.nan)
+    row, inside = _rows_of(funding, opened, bar_ms)
     sums[row[inside]] = funding["funding_sum"].to_numpy()[inside]
-    counts[row[inside]] = funding["funding_n"].to_numpy()[inside]
+    counts = settlement_counts(funding, opened, bar_ms)
 
     out = before.copy()
     if cells is not None:

@@ -1,0 +1,34 @@
+"""What Binance's USD-M futures REST allows.
+
+Checked on 2026-11-22 against the venue's pages on limits, klines, funding rate history and book ticker. The limit of
+weight per minute is also read from the venue itself, in the answer to exchangeInfo. Confirm before live use.
+"""
+
+from __future__ import annotations
+
+CHECKED_ON = "2026-11-22"
+
+VENUE_WEIGHT_PER_MINUTE = 2400
+WEIGHT_PER_MINUTE = 1800
+"""What we use of it."""
+
+FUNDING_WINDOW_S = 300.0
+VENUE_FUNDING_REQUESTS = 500
+"""Requests for funding in five minutes; they are counted apart and have no weight."""
+FUNDING_REQUESTS = 375
+"""What we use of it."""
+
+MAX_KLINES = 1500
+MAX_FUNDING = 1000
+EXCHANGE_INFO_WEIGHT = 1
+BOOK_TICKER_WEIGHT = 2
+ALL_BOOK_TICKERS_WEIGHT = 5
+
+
+def kline_weight(limit: int) -> int:
+    """Weight of a klines request, by the number of bars it asks for."""
+    if limit < 100:
+        return 1
+    if limit < 500:
+        return 2
+    return 5 if limit <= 1000 else 10

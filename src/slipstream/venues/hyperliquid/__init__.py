@@ -1,0 +1,1 @@
+"""The Hyperliquid perpetuals venue, read only: the info endpoint and the market data stream."""
