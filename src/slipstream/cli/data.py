@@ -19,6 +19,7 @@ _SHOWN_FINDINGS = 60
 
 data = App(name="data", help="Market data at rest: bring it in, look at it, check it, hand it on.")
 data.command("slipstream.cli.load:pull", name="pull", help="Load candles and funding (as hl-load does).")
+data.command("slipstream.cli.data_binance:binance", name="binance", help="Load candles and funding of Binance futures.")
 data.command("slipstream.cli.data_s3:s3", name="s3", help="Backfill books, contexts and fills from the S3 archive.")
 data.command(
     "slipstream.cli.data_record:record", name="record", help="Record live streams into CSV files and the lake."

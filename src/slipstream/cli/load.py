@@ -86,8 +86,8 @@ def pull(
         dexs=tuple("" if name == "(default)" else name for name in dex),
         interval=interval,
         days=days,
-        start_ms=None if start is None else _moment(start, "--start"),
-        end_ms=None if end is None else _moment(end, "--end"),
+        start_ms=None if start is None else moment(start, "--start"),
+        end_ms=None if end is None else moment(end, "--end"),
         include_delisted=include_delisted,
         base_url=base_url,
         weight_per_minute=_weight(weight_per_minute, base_url),
@@ -100,6 +100,8 @@ def pull(
     )
     if days < 1:
         raise UsageError(f"--days {days}: at least 1")
+    if coin and all_:
+        raise UsageError("--coin and --all: give one of them")
     return asyncio.run(_pull(options))
 
 
@@ -116,15 +118,24 @@ def _weight(per_minute: int, base_url: str) -> int:
     """The weight to use in a minute; only a venue on this machine allows more than the real one."""
     from urllib.parse import urlsplit
 
-    from slipstream.venues.hyperliquid.limits import VENUE_WEIGHT_PER_MINUTE
+    from slipstream.venues.hyperliquid.limits import MAX_BARS, VENUE_WEIGHT_PER_MINUTE, candle_weight
 
     here = urlsplit(base_url).hostname in ("127.0.0.1", "localhost", "::1")
-    if per_minute < 1 or (per_minute > VENUE_WEIGHT_PER_MINUTE and not here):
-        raise UsageError(f"--weight-per-minute {per_minute}: from 1 to the venue's {VENUE_WEIGHT_PER_MINUTE}")
+    least = candle_weight(MAX_BARS)
+    if per_minute < least or (per_minute > VENUE_WEIGHT_PER_MINUTE and not here):
+        raise UsageError(
+            f"--weight-per-minute {per_minute}: from {least}, the weight of one request, to the venue's "
+            f"{VENUE_WEIGHT_PER_MINUTE}"
+        )
     return per_minute
 
 
-def _moment(text: str, flag: str) -> int:
+def moment(text: str, flag: str) -> int:
+    """A moment that a user typed, Unix ms; without a zone it is UTC.
+
+    Raises:
+        UsageError: it is no ISO 8601 time.
+    """
     from datetime import datetime
 
     from slipstream.core.panel import to_ms
@@ -181,13 +192,16 @@ def _chosen(markets: tuple[Instrument, ...], options: Options) -> list[Instrumen
     """The markets to load.
 
     Raises:
-        UsageError: the venue knows no such coin; names that differ by case only are offered.
+        UsageError: the venue knows no such coin; near names are offered, whatever their case.
     """
+    import difflib
+
     by_name = {market.coin: market for market in markets}
     if options.coins:
         for coin in options.coins:
             if coin not in by_name:
                 near = [name for name in by_name if name.casefold() == coin.casefold()]
+                near = near or difflib.get_close_matches(coin, by_name, n=3)
                 hint = f"did you mean {' or '.join(near)}?" if near else "run hl-load without --coin for a list."
                 raise UsageError(f"--coin {coin}: the venue has no such market; {hint} Names are case-sensitive.")
         return [by_name[coin] for coin in options.coins]
@@ -196,6 +210,7 @@ def _chosen(markets: tuple[Instrument, ...], options: Options) -> list[Instrumen
 
 async def _load(client: InfoClient, clock: Clock, markets: list[Instrument], options: Options) -> int:
     import asyncio
+    from contextlib import nullcontext
 
     from slipstream.cli.load_display import Display, print_plan, print_report
     from slipstream.core.panel import HOUR_MS
@@ -211,13 +226,14 @@ async def _load(client: InfoClient, clock: Clock, markets: list[Instrument], opt
     if asked.start_ms >= asked.end_ms:
         raise UsageError("the start lies at or after the end; nothing to load")
     lake = Lake.open(options.lake, create=True)
-    before = held_in(lake, asked.start_ms, asked.end_ms)
-    plans = [plan_coin(market.coin, asked, before) for market in markets]
-    print_plan(plans, asked, before, [coin for coin in _PRE_FLIGHT if coin in {it.coin for it in markets}], options)
-    if options.dry_run:
-        return 0
-    with lake.lock():
-        await _record_markets(client, lake, markets, now_ms)
+    # the plan rests on what is held, so no other loader may come between it and the load
+    with nullcontext() if options.dry_run else lake.lock():
+        before = held_in(lake, asked.start_ms, asked.end_ms)
+        plans = [plan_coin(market.coin, asked, before) for market in markets]
+        print_plan(plans, asked, before, [coin for coin in _PRE_FLIGHT if coin in {it.coin for it in markets}], options)
+        if options.dry_run:
+            return 0
+        unrecorded = await _record_markets(client, lake, markets, now_ms, trust_files=options.trust_files)
         with Display(plans, clock, quiet=options.json) as watcher:
             report = await load(
                 client,
@@ -227,31 +243,41 @@ async def _load(client: InfoClient, clock: Clock, markets: list[Instrument], opt
                 watcher=watcher,
                 trust_files=options.trust_files,
             )
+    report.refused |= {coin: why for coin, why in unrecorded.items() if coin not in report.refused}
     after = held_in(lake, asked.start_ms, asked.end_ms)
     not_exported = await asyncio.to_thread(_export, lake, markets, options, now_ms) if options.export else {}
     print_report(plans, asked, before, after, report, not_exported, options, client.traffic)
     return _REFUSED if report.refused or not_exported else _FAILED if report.failed else 0
 
 
-async def _record_markets(client: InfoClient, lake: Lake, markets: list[Instrument], now_ms: int) -> None:
-    """Store descriptions and contexts of the dexs that are loaded."""
+async def _record_markets(
+    client: InfoClient, lake: Lake, markets: list[Instrument], now_ms: int, *, trust_files: bool
+) -> dict[str, str]:
+    """Store descriptions and contexts of the dexs that are loaded; per coin, why the lake would not take them."""
     from slipstream.ingest.load.instruments import record_descriptions
     from slipstream.lake.datasets import ASSET_CONTEXTS
 
+    refused: dict[str, str] = {}
     for dex in dict.fromkeys(market.dex for market in markets):
         instruments, contexts = await client.meta_and_contexts(dex, now_ms)
-        record_descriptions(lake, instruments, now_ms)
-        lake.upsert(ASSET_CONTEXTS, contexts)
+        refused |= record_descriptions(lake, instruments, now_ms, trust_files=trust_files).refused
+        refused |= lake.upsert(ASSET_CONTEXTS, contexts, trust_files=trust_files).refused
+    return refused
 
 
 def _export(lake: Lake, markets: list[Instrument], options: Options, now_ms: int) -> dict[str, str]:
     """Refresh the CSV files of the coins loaded; per coin or file, why it was left as it was."""
     from slipstream.cli.data_export import exported
+    from slipstream.errors import DataError
 
     coins = [market.coin for market in markets]
-    report = exported(
-        lake, options.interval, options.market_data, coins=coins, now_ms=now_ms, trust_files=options.trust_files
-    )
+    try:
+        report = exported(
+            lake, options.interval, options.market_data, coins=coins, now_ms=now_ms, trust_files=options.trust_files
+        )
+    except DataError as problem:
+        # what was loaded is committed and is still to be reported; the cause is a part that the load refused, too
+        return {str(options.market_data): str(problem)}
     return report.refused
 
 

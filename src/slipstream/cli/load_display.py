@@ -101,10 +101,8 @@ def print_plan(
         return
     _say(f"asked for: bars of {asked.interval} from {_when(asked.start_ms)} to {_when(asked.end_ms)} UTC")
     if asked.start_ms < asked.reach_ms:
-        _say(
-            f"the venue keeps {asked.base_interval} bars since {_when(asked.reach_ms)} UTC only; before that come bars "
-            f"of {asked.interval}, as far as it has them"
-        )
+        older = "" if asked.interval == asked.base_interval else f"; before that come bars of {asked.interval}"
+        _say(f"the venue keeps {asked.base_interval} bars since {_when(asked.reach_ms)} UTC only{older}")
     for coin in pre_flight:
         _say(f"{coin}: held {_range(before.opens(asked.base_interval, coin))}")
     _say(

@@ -30,10 +30,9 @@ def research_panel(data: Path | None, data_dir: Path, interval: str) -> Panel:
     """
     hours = interval_hours(interval)
     if data is not None:
-        from slipstream.core.bars import resample
         from slipstream.lake import load_panel
 
-        return resample(load_panel(data), hours)
+        return load_panel(data, bar_hours=hours)
     folder = data_dir / "market_data"
     files = {name: folder / f"{name}_{interval}.csv" for name in ("log_returns", "funding_sum", "volume_usd")}
     if not files["log_returns"].is_file():

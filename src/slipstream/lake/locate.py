@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 
 from slipstream.errors import DataError
 
 
+def as_url(path: str | Path) -> str | None:
+    """The URL of an object store that ``path`` is, also after a Path has folded its two slashes into one; else None."""
+    found = re.fullmatch(r"([a-z][a-z0-9]+):/{1,2}(.+)", str(path))
+    return None if found is None else f"{found[1]}://{found[2]}"
+
+
 def is_url(path: str | Path) -> bool:
     """Whether the path is the URL of an object store."""
-    return "://" in str(path)
+    return as_url(path) is not None
 
 
 def existing(path: str | Path) -> Path:

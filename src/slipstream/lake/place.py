@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from slipstream.errors import DataError, SlipstreamError
+from slipstream.lake.locate import as_url
 
 _LOCK = "lock"
 _LONGEST_REASON = 240
@@ -54,10 +55,10 @@ class Place:
         Raises:
             DataError: a URL of a kind that is not supported, or a path that the Delta library would misread.
         """
-        text = str(place)
-        if text.startswith(_REMOTE):
-            return cls(text.rstrip("/"))
-        if "://" in text:
+        text, url = str(place), as_url(place)
+        if url is not None and url.startswith(_REMOTE):
+            return cls(url.rstrip("/"))
+        if url is not None:
             raise DataError(f"{text}: a lake is a folder or an s3:// URL")
         folder = Path(text).expanduser()
         if _DECODED.search(str(folder.resolve())):

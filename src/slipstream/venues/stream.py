@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -23,6 +23,8 @@ import aiohttp
 from slipstream.errors import SlipstreamError, UsageError
 from slipstream.venues.clock import Clock
 from slipstream.venues.events import Event
+from slipstream.venues.stream_timing import Backoff, Receipts
+from slipstream.venues.weight_budget import WeightBudget
 
 PING_AFTER_S = 20.0
 """Idle time before a ping: a venue closes a socket on which it has sent nothing for a minute."""
@@ -156,69 +158,12 @@ class Listener(Protocol):
         """These feeds deliver nothing until the next ``received`` of each."""
 
 
-class RateGate:
-    """At most ``limit`` passages in any ``per_s`` seconds; whoever comes too early waits."""
-
-    def __init__(self, limit: int, per_s: float, clock: Clock) -> None:
-        self._limit, self._per_s, self._clock = limit, per_s, clock
-        self._passed: deque[float] = deque()
-
-    async def admit(self) -> None:
-        """Return when the next passage is allowed, and count it."""
-        while True:
-            now = self._clock.monotonic()
-            while self._passed and now - self._passed[0] >= self._per_s:
-                self._passed.popleft()
-            if len(self._passed) < self._limit:
-                self._passed.append(now)
-                return
-            await self._clock.sleep(self._per_s - (now - self._passed[0]))
-
-
 @dataclass(frozen=True)
 class Gates:
     """What an address may do at a venue, shared by all of its connections."""
 
-    connections: RateGate
-    messages: RateGate
-
-
-class Receipts:
-    """Stamps what arrives: UTC as the clock says it, and a monotonic time that no two events of a session share."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._free = 0
-
-    def now(self) -> tuple[int, int]:
-        """(UTC in Unix ns, monotonic ns) of a frame that has just come."""
-        monotonic_ns = self._clock.monotonic_ns()
-        if monotonic_ns < self._free:
-            monotonic_ns = self._free
-        self._free = monotonic_ns + 1
-        return self._clock.now_ns(), monotonic_ns
-
-    def taken(self, first_ns: int, count: int) -> None:
-        """The frame stamped ``first_ns`` held ``count`` events, which used up as many nanoseconds."""
-        self._free = max(self._free, first_ns + count)
-
-
-class Backoff:
-    """Pauses before the next attempt: doubling with full jitter, from 0.5 s to 30 s on average half of that."""
-
-    def __init__(self, rng: random.Random, *, first_s: float = 0.5, longest_s: float = 30.0) -> None:
-        self._rng, self._first_s, self._longest_s = rng, first_s, longest_s
-        self._failures = 0
-
-    def next_s(self) -> float:
-        """The pause after one more failure, s."""
-        bound = min(self._longest_s, self._first_s * 2.0 ** min(self._failures, 10))
-        self._failures += 1
-        return self._rng.uniform(0.1, 1.0) * bound
-
-    def reset(self) -> None:
-        """The next failure is the first again."""
-        self._failures = 0
+    connections: WeightBudget
+    messages: WeightBudget
 
 
 class _Ended(Exception):
@@ -270,7 +215,7 @@ class Stream:
         """
         venue = self._dialect.venue
         while True:
-            await self._gates.connections.admit()
+            await self._gates.connections.acquire(1.0)
             begun_s = self._clock.monotonic()
             try:
                 await self._connection()
@@ -314,7 +259,7 @@ class Stream:
             await self._ask(live, self._requests[key])
 
     async def _ask(self, live: _Live, request: Request) -> None:
-        await self._gates.messages.admit()
+        await self._gates.messages.acquire(1.0)
         live.pending[request.key] = request
         live.last_request_s = self._clock.monotonic()
         await self._send(live, request.frame)
@@ -416,7 +361,7 @@ class Stream:
             idle_since_s = max(live.last_frame_s, live.last_ping_s)
             if now_s - idle_since_s >= PING_AFTER_S:
                 live.last_ping_s = idle_since_s = now_s
-                await self._gates.messages.admit()
+                await self._gates.messages.acquire(1.0)
                 await self._send(live, self._dialect.ping)
             due_s = [idle_since_s + PING_AFTER_S, live.last_frame_s + SILENT_S]
             if live.steady:

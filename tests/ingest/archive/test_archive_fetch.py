@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 from pathlib import Path
 
 import lz4.frame
@@ -464,3 +465,29 @@ def test_what_a_dead_run_left_in_the_temporary_folder_is_cleared_and_a_living_on
         assert fetch(*DAY, "--coins", "BTC") == 0
         assert not dead.joinpath("part.parquet").exists()
         assert living.is_dir()
+
+
+def test_hours_that_have_not_ended_are_not_asked_for_and_an_end_day_is_included(store, fetch):
+    """The present is 2026-11-01 00:00."""
+    for day, hour in (("20261030", 23), ("20261031", 22), ("20261031", 23), ("20261101", 0)):
+        store.put_book("BTC", day, hour, [100.0])
+    assert fetch("--start", "2026-10-31T22:00", "--end", "2026-11-02", "--coins", "BTC") == 0
+    assert sorted(store.objects_fetched()) == [f"market_data/20261031/{hour}/l2Book/BTC.lz4" for hour in (22, 23)]
+    assert fetch("--start", "2026-10-30", "--end", "2026-10-30", "--coins", "BTC") == 0
+    assert store.objects_fetched() == ["market_data/20261030/23/l2Book/BTC.lz4"]
+
+
+def test_a_fault_in_a_worker_ends_the_run_and_does_not_hang_it(monkeypatch):
+    from slipstream.ingest.archive.crew import Crew
+
+    seen: queue.SimpleQueue[type] = queue.SimpleQueue()
+    monkeypatch.setattr("threading.excepthook", lambda fault: seen.put(fault.exc_type))
+    crew: Crew[int, int] = Crew(lambda task: 1 // task, 1)
+    crew.give(1)
+    crew.give(0)
+    assert crew.take(5.0) == 1
+    with pytest.raises(RuntimeError, match="a worker died"):
+        crew.take(5.0)
+    assert seen.get(timeout=5.0) is ZeroDivisionError
+    crew.dismiss()
+    assert crew.take(0.0) is None

@@ -15,7 +15,7 @@ about once a month and may leave holes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -59,8 +59,14 @@ class Archive:
 
     def key_of(self, start_ms: int, coin: str | None) -> str:
         """Key of the object that starts at ``start_ms``; ``coin`` is None for objects of all coins."""
+        return self.keys_at(start_ms)(coin)
+
+    def keys_at(self, start_ms: int) -> Callable[[str | None], str]:
+        """:meth:`key_of` for many coins at one start."""
         moment = utc(start_ms)
-        return self.key.format(day=f"{moment:%Y%m%d}", hour=moment.hour, coin=coin)
+        before, _, after = self.key.partition("{coin}")
+        before = before.format(day=f"{moment:%Y%m%d}", hour=moment.hour)
+        return lambda coin: before if coin is None else f"{before}{coin}{after}"
 
     def folder_of(self, start_ms: int) -> str:
         """The folder in which an object is listed."""

@@ -5,9 +5,11 @@ Sizes come from listing the bucket, which also tells what is not there without a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 
 from slipstream.ingest.archive.bucket import Bucket
 from slipstream.ingest.archive.objects import Archive, Slots
@@ -40,7 +42,7 @@ class Plan:
         absent: (start, coin) found missing from the bucket just now.
         done: objects dealt with before.
         known_absent: objects found missing before and not looked for again.
-        listed: objects listed to find out.
+        lists: requests it took to find out.
     """
 
     slots: Slots
@@ -49,7 +51,7 @@ class Plan:
     absent: tuple[tuple[int, str | None], ...]
     done: int
     known_absent: int
-    listed: int
+    lists: int
 
     @property
     def archive(self) -> Archive:
@@ -70,8 +72,7 @@ def cost_of(plans: Sequence[Plan]) -> Cost:
     """The price of what is pending."""
     objects = sum(len(plan.pending) for plan in plans)
     size = sum(wanted.size for plan in plans for wanted in plan.pending)
-    lists = sum(-(-plan.listed // _KEYS_PER_LIST) for plan in plans)
-    requests = objects * USD_PER_1000_GETS / 1000 + lists * USD_PER_1000_LISTS / 1000
+    requests = objects * USD_PER_1000_GETS / 1000 + sum(plan.lists for plan in plans) * USD_PER_1000_LISTS / 1000
     return Cost(objects, size, size / 1e9 * USD_PER_GB + requests)
 
 
@@ -97,33 +98,53 @@ def plan_fetch(
     Raises:
         AccessRefused, StoreFault: the bucket cannot be listed.
     """
-    finished = {DONE, EMPTY} if recheck_absent else {DONE, EMPTY, ABSENT}
+    finished = bytes({DONE, EMPTY} if recheck_absent else {DONE, EMPTY, ABSENT})
     archive = slots.archive
-    open_: list[tuple[int, str | None]] = []
+    unfinished: list[tuple[int, str | None]] = []
     done = known_absent = 0
     for index, start in enumerate(slots):
         for coin, codes in _objects(archive, coins, states, index):
-            if not codes <= finished:
-                open_.append((start, coin))
+            if codes.strip(finished):
+                unfinished.append((start, coin))
             elif ABSENT in codes:
                 known_absent += 1
             else:
                 done += 1
-    folders = list(dict.fromkeys(archive.folder_of(start) for start, _ in open_))
-    listed: dict[str, int] = {}
+    listed, lists = _listed(
+        bucket, list(dict.fromkeys(archive.folder_of(start) for start in _starts(unfinished))), workers
+    )
+    pending: list[Wanted] = []
+    absent: list[tuple[int, str | None]] = []
+    for start, group in groupby(unfinished, key=itemgetter(0)):
+        key_of = archive.keys_at(start)
+        for _, coin in group:
+            size = listed.get(key_of(coin))
+            if size is None:
+                absent.append((start, coin))
+            else:
+                pending.append(Wanted(start, coin, size))
+    return Plan(slots, tuple(coins), tuple(pending), tuple(absent), done, known_absent, lists)
+
+
+def _starts(objects: Sequence[tuple[int, str | None]]) -> Iterator[int]:
+    return (start for start, _ in groupby(objects, key=itemgetter(0)))
+
+
+def _listed(bucket: Bucket, folders: Sequence[str], workers: int) -> tuple[dict[str, int], int]:
+    """Bytes by key of everything in some folders, and how many requests that took."""
+    found: dict[str, int] = {}
+    lists = 0
     with ThreadPoolExecutor(max(1, min(workers, len(folders)))) as pool:
-        for found in pool.map(bucket.sizes, folders):
-            listed |= found
-    sizes = [listed.get(archive.key_of(start, coin)) for start, coin in open_]
-    pending = tuple(Wanted(*key, size) for key, size in zip(open_, sizes, strict=True) if size is not None)
-    absent = tuple(key for key, size in zip(open_, sizes, strict=True) if size is None)
-    return Plan(slots, tuple(coins), pending, absent, done, known_absent, len(listed))
+        for sizes in pool.map(bucket.sizes, folders):
+            found |= sizes
+            lists += max(1, -(-len(sizes) // _KEYS_PER_LIST))
+    return found, lists
 
 
 def _objects(
     archive: Archive, coins: Sequence[str], states: Mapping[str, bytearray], index: int
-) -> list[tuple[str | None, set[int]]]:
+) -> list[tuple[str | None, bytes]]:
     """The objects of one start, each with the states of the coins wanted from it."""
     if archive.per_coin:
-        return [(coin, {states[coin][index]}) for coin in coins]
-    return [(None, {states[coin][index] for coin in coins})]
+        return [(coin, bytes((states[coin][index],))) for coin in coins]
+    return [(None, bytes(states[coin][index] for coin in coins))]

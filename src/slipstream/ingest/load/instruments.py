@@ -33,25 +33,38 @@ def described_at(instruments: Sequence[Instrument], now_ms: int) -> pl.DataFrame
     return held.with_columns(ts=pl.lit(moment).cast(INSTRUMENTS.schema["ts"])).select(INSTRUMENTS.names)
 
 
-def record_descriptions(lake: Lake, instruments: Sequence[Instrument], now_ms: int) -> CommitReport:
+def record_descriptions(
+    lake: Lake, instruments: Sequence[Instrument], now_ms: int, *, trust_files: bool = False
+) -> CommitReport:
     """Store the descriptions that are new or have changed.
+
+    Args:
+        lake: where.
+        instruments: what the venue says.
+        now_ms: when, Unix ms.
+        trust_files: take parts that differ from their checksum for right.
 
     Raises:
         DataError: the table cannot be read.
         SlipstreamError: the disk refused.
     """
     seen = described_at(instruments, now_ms)
-    known = as_of(lake, now_ms)
+    known = as_of(lake, now_ms, trust_files=trust_files)
     same = seen.join(known, on=_DESCRIPTION, how="semi", nulls_equal=True)
     fresh = seen.join(same, on="coin", how="anti")
-    return lake.upsert(INSTRUMENTS, fresh)
+    return lake.upsert(INSTRUMENTS, fresh, trust_files=trust_files)
 
 
-def as_of(lake: Lake, moment_ms: int) -> pl.DataFrame:
+def as_of(lake: Lake, moment_ms: int, *, trust_files: bool = False) -> pl.DataFrame:
     """The description of every coin in force at a moment, one row each, by coin.
 
     Args:
         lake: where.
         moment_ms: Unix ms.
+        trust_files: take parts that differ from their checksum for right.
+
+    Raises:
+        DataError: the table cannot be read.
     """
-    return lake.read(INSTRUMENTS, end_ms=moment_ms).unique("coin", keep="last", maintain_order=True).sort("coin")
+    seen = lake.read(INSTRUMENTS, end_ms=moment_ms, trust_files=trust_files)
+    return seen.unique("coin", keep="last", maintain_order=True).sort("coin")

@@ -1,16 +1,18 @@
 """What a load will ask for, and what it will cost, before the first candle is fetched.
 
 Bars are hourly as far as the venue reaches: it keeps the newest 5000 of each length, 208 days of hours. Further back,
-bars of the length asked for extend the past (4h reaches 2.3 years, 1d 13 years).
+bars of the length asked for extend the past (4h reaches 2.3 years, 1d 13 years), wherever it is not held as hours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from slipstream.core.panel import HOUR_MS
-from slipstream.ingest.load.spans import Held, Span, missing_bars, missing_settlements
+from slipstream.ingest.load.spans import Held, Span, missing_bars, missing_settlements, whole_bars
 from slipstream.lake.datasets import INTERVAL_MS
 from slipstream.venues.hyperliquid.limits import MAX_BARS, Requests, plan_candles, plan_funding
 
@@ -19,14 +21,14 @@ from slipstream.venues.hyperliquid.limits import MAX_BARS, Requests, plan_candle
 class CoinPlan:
     """What is to be asked for one coin: bars by length, settlements, and the cost.
 
-    ``traded_before`` says that bars from before the range are held, so a silent first bar is no pre-listing row.
+    ``traded_since_ms`` is the open of a bar held from which on the coin is known to trade, None if none is held.
     """
 
     coin: str
     bars: tuple[tuple[str, Span], ...]
     settlements: tuple[Span, ...]
     cost: Requests
-    traded_before: bool
+    traded_since_ms: int | None
 
     @property
     def empty(self) -> bool:
@@ -42,6 +44,8 @@ class Wanted:
     start_ms: int
     end_ms: int
     now_ms: int
+    kept_bars: int | None = MAX_BARS
+    """Bars of each length that the venue keeps; None: all."""
 
     @property
     def base_interval(self) -> str:
@@ -51,11 +55,24 @@ class Wanted:
     @property
     def reach_ms(self) -> int:
         """Open of the oldest bar of the base length that the venue still has."""
+        if self.kept_bars is None:
+            return 0
         step = INTERVAL_MS[self.base_interval]
-        return self.now_ms // step * step - (MAX_BARS - 1) * step
+        return self.now_ms // step * step - (self.kept_bars - 1) * step
 
 
-def wanted(interval: str, start_ms: int, end_ms: int, now_ms: int) -> Wanted:
+@dataclass(frozen=True)
+class Costs:
+    """What a venue charges: of bars that open in [start, end) of a length, of settlements in [start, end]."""
+
+    bars: Callable[[int, int, str], Requests]
+    settlements: Callable[[int, int], Requests]
+
+
+HYPERLIQUID = Costs(plan_candles, plan_funding)
+
+
+def wanted(interval: str, start_ms: int, end_ms: int, now_ms: int, *, kept_bars: int | None = MAX_BARS) -> Wanted:
     """The load asked for, on the grid of its bars: the start is floored, the end may cut a bar short.
 
     Args:
@@ -63,32 +80,30 @@ def wanted(interval: str, start_ms: int, end_ms: int, now_ms: int) -> Wanted:
         start_ms: Unix ms.
         end_ms: Unix ms; floored to the hour, or to the bar if that is shorter.
         now_ms: the venue's time, Unix ms.
+        kept_bars: bars of each length that the venue keeps; None: all.
     """
     step = INTERVAL_MS[interval]
     fine = min(step, HOUR_MS)
-    return Wanted(interval, start_ms // step * step, min(end_ms, now_ms) // fine * fine, now_ms)
+    return Wanted(interval, start_ms // step * step, min(end_ms, now_ms) // fine * fine, now_ms, kept_bars)
 
 
-def plan_coin(coin: str, asked: Wanted, held: Held) -> CoinPlan:
-    """What is missing of one coin."""
+def plan_coin(coin: str, asked: Wanted, held: Held, costs: Costs = HYPERLIQUID) -> CoinPlan:
+    """What is missing of one coin, and what asking for it costs."""
     base = asked.base_interval
     base_start = max(asked.start_ms, asked.reach_ms)
     bars = [(base, span) for span in missing_bars(held.opens(base, coin), base_start, asked.end_ms, base)]
     older = asked.interval
     if INTERVAL_MS[older] > INTERVAL_MS[base] and asked.start_ms < base_start:
-        recent = held.opens(base, coin)
-        begins = min(base_start, int(recent[0])) if len(recent) else base_start
         step = INTERVAL_MS[older]
-        until = -(-begins // step) * step
-        bars += [(older, span) for span in missing_bars(held.opens(older, coin), asked.start_ms, until, older)]
+        until = -(-base_start // step) * step
+        known = np.union1d(held.opens(older, coin), whole_bars(held.opens(base, coin), base, older))
+        bars += [(older, span) for span in missing_bars(known, asked.start_ms, until, older)]
     first_hour = -(-asked.start_ms // HOUR_MS) * HOUR_MS
     last_hour = asked.end_ms // HOUR_MS * HOUR_MS
     settlements = missing_settlements(held.stamps(coin), first_hour, last_hour)
-    cost = sum((plan_candles(span.start_ms, span.end_ms, length) for length, span in bars), Requests())
-    cost = sum((plan_funding(span.start_ms, span.end_ms - HOUR_MS) for span in settlements), cost)
-    opens = held.opens(base, coin)
-    traded_before = len(opens) > 0 and bool(bars) and min(span.start_ms for _, span in bars) > int(opens[0])
-    return CoinPlan(coin, tuple(bars), settlements, cost, traded_before)
+    cost = sum((costs.bars(span.start_ms, span.end_ms, length) for length, span in bars), Requests())
+    cost = sum((costs.settlements(span.start_ms, span.end_ms - HOUR_MS) for span in settlements), cost)
+    return CoinPlan(coin, tuple(bars), settlements, cost, held.since.get(coin))
 
 
 def total(plans: Sequence[CoinPlan]) -> Requests:

@@ -14,8 +14,7 @@ import polars as pl
 from slipstream.core.panel import HOUR_MS, IntArray
 from slipstream.core.settlements import missing_settlements_marked
 from slipstream.lake.datasets import BARS, FUNDING, INTERVAL_MS, Dataset
-from slipstream.lake.lake_check import damage
-from slipstream.lake.parts import period_of
+from slipstream.lake.parts import DamagedPart, Part, decode, period_of
 from slipstream.lake.store import Lake
 
 _HOLES = 5
@@ -34,10 +33,18 @@ class Span:
 
 @dataclass(frozen=True)
 class Held:
-    """Times held within a range, ascending, Unix ms: opens of bars by interval and coin, stamps of settlements."""
+    """What is held of a range, times in Unix ms.
+
+    Attributes:
+        bars: opens within the range, ascending, by interval and coin.
+        settlements: hours within the range, ascending, by coin.
+        since: open of a bar of the coin, of any length, from which on it is known to trade: its first one in the
+            range, or one before it.
+    """
 
     bars: dict[tuple[str, str], IntArray]
     settlements: dict[str, IntArray]
+    since: dict[str, int]
 
     def opens(self, interval: str, coin: str) -> IntArray:
         """Opens of a coin's bars of one length."""
@@ -49,33 +56,41 @@ class Held:
 
 
 def held_in(lake: Lake, start_ms: int, end_ms: int) -> Held:
-    """What the lake has between two moments; only the months between them are read.
+    """What the lake has between two moments; only the months between them, and the one before, are read.
 
     Raises:
         DataError: the table's log cannot be read. A damaged part counts as nothing held: what it held is asked for
             again, and the merge refuses to replace it.
     """
-    bars = _times(lake, BARS, start_ms, end_ms, ("base_interval", "coin"))
-    settlements = _times(lake, FUNDING, start_ms, end_ms, ("coin",))
+    bars, settlements = _rows(lake, BARS, start_ms, end_ms), _rows(lake, FUNDING, start_ms, end_ms)
+    inside = pl.col("ts").is_between(start_ms, end_ms)
+    opens = bars.filter(inside).partition_by("base_interval", "coin", as_dict=True)
+    stamps = settlements.filter(inside).partition_by("coin", as_dict=True)
     return Held(
-        {(interval, coin): opens for (interval, coin), opens in bars.items()},
-        {coin: stamps for (coin,), stamps in settlements.items()},
+        bars={(str(length), str(coin)): rows["ts"].to_numpy() for (length, coin), rows in opens.items()},
+        settlements={str(coin): rows["ts"].to_numpy() for (coin,), rows in stamps.items()},
+        since=dict(bars.filter(pl.col("ts") <= end_ms).group_by("coin").agg(pl.col("ts").min()).iter_rows()),
     )
 
 
-def _times(
-    lake: Lake, dataset: Dataset, start_ms: int, end_ms: int, by: tuple[str, ...]
-) -> dict[tuple[str, ...], IntArray]:
-    """Times held, by the values of some columns."""
+def _rows(lake: Lake, dataset: Dataset, start_ms: int, end_ms: int) -> pl.DataFrame:
+    """Names and times in the months of a range and in the last month before it, by time; times as Unix ms."""
+    parts = lake.parts(dataset)
     low, high = period_of(dataset, start_ms), period_of(dataset, end_ms)
-    parts = [part for part in lake.parts(dataset) if low <= part.values[-1][1] <= high]
-    whole = [part for part in parts if damage(lake, dataset, part) is None]
-    if not whole:
-        return {}
-    rows = pl.concat(lake.decoded(dataset, whole, columns=(*by, "ts")))
-    inside = rows.with_columns(pl.col("ts").dt.timestamp("ms")).filter(pl.col("ts").is_between(start_ms, end_ms))
-    groups = inside.sort("ts").partition_by(list(by), as_dict=True)
-    return {tuple(str(value) for value in key): group["ts"].to_numpy() for key, group in groups.items()}
+    low = max((_month(part) for part in parts if _month(part) < low), default=low)
+    columns = [name for name in dataset.key if name != "ts"]
+    rows = [dataset.schema.to_frame().select(*columns, "ts")]
+    for part in parts:
+        if low <= _month(part) <= high:
+            try:
+                rows.append(decode(dataset, lake.place, part, columns=(*columns, "ts")).select(*columns, "ts"))
+            except DamagedPart:
+                continue  # nothing is known of it: the merge will refuse to touch it, and say so
+    return pl.concat(rows).with_columns(pl.col("ts").dt.timestamp("ms")).sort("ts")
+
+
+def _month(part: Part) -> str:
+    return part.values[-1][1]
 
 
 def missing_bars(opens: IntArray, start_ms: int, end_ms: int, interval: str) -> tuple[Span, ...]:
@@ -90,6 +105,19 @@ def missing_bars(opens: IntArray, start_ms: int, end_ms: int, interval: str) -> 
     step = INTERVAL_MS[interval]
     wanted = np.arange(start_ms, end_ms, step, dtype=np.int64)
     return _ranges(np.setdiff1d(wanted, opens, assume_unique=True), step)
+
+
+def whole_bars(opens: IntArray, interval: str, longer: str) -> IntArray:
+    """Opens of the longer bars that are held as shorter ones, every piece of them.
+
+    Args:
+        opens: opens of the shorter bars, ascending and unique, Unix ms.
+        interval: their length.
+        longer: a multiple of it.
+    """
+    step, pieces = INTERVAL_MS[longer], INTERVAL_MS[longer] // INTERVAL_MS[interval]
+    starts, count = np.unique(opens // step * step, return_counts=True)
+    return np.asarray(starts[count == pieces], dtype=np.int64)
 
 
 def missing_settlements(stamps: IntArray, start_ms: int, end_ms: int) -> tuple[Span, ...]:

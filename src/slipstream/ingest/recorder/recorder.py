@@ -47,7 +47,7 @@ class _Feed:
     dropped: int = 0
 
 
-class _Buffers:
+class Buffers:
     """One table per kind of event."""
 
     def __init__(self) -> None:
@@ -105,7 +105,7 @@ class Recorder:
         self.unknown: Counter[tuple[str, str]] = Counter()
         self.crossed = 0
         self._clock, self._flush_rows, self._capacity = clock, flush_rows, capacity_bytes
-        self._buffers = _Buffers()
+        self._buffers = Buffers()
         self._full = False
         self._enough = asyncio.Event()
         self._writing: asyncio.Future[None] | None = None
@@ -172,7 +172,7 @@ class Recorder:
         """
         await self._written()
         begun_s = self._clock.monotonic()
-        buffers, self._buffers = self._buffers, _Buffers()
+        buffers, self._buffers = self._buffers, Buffers()
         self._enough.clear()
         if self._full:
             self._full = False
@@ -203,7 +203,7 @@ class Recorder:
         """Events dropped because storage was too slow."""
         return sum(feed.dropped for feed in self.feeds.values())
 
-    def _write(self, buffers: _Buffers, gaps: pl.DataFrame, rejected: bytes) -> None:
+    def _write(self, buffers: Buffers, gaps: pl.DataFrame, rejected: bytes) -> None:
         batch = Batch(
             buffers.quotes.frame(), buffers.books.frame(), buffers.trades.frame(), buffers.contexts.frame(), gaps
         )

@@ -16,7 +16,8 @@ import aiohttp
 
 from slipstream.ingest.recorder.recorder import Recorder
 from slipstream.venues.clock import Clock
-from slipstream.venues.stream import Dialect, Gates, Receipts, Stream
+from slipstream.venues.stream import Dialect, Gates, Stream
+from slipstream.venues.stream_timing import Receipts
 
 FLUSH_S = 5.0
 _TICK_S = 1.0

@@ -158,6 +158,8 @@ def refreshed(
         same = False
         keep_old = old is not None and not grown and changes_values(old, new)
         changed.append((table, name, new, keep_old))
+    if not all_candles.height:
+        return after  # settlements without a bar wait in the lake until there is one
     for _, name, _, _ in changed:
         folder.reserve(name)
     for table, name, new, keep_old in changed:

@@ -93,7 +93,7 @@ def export_market_data(
             held, unusable = held_of(files, coins, interval, bar_ms)
             since = {coin: mine.first_ms for coin, mine in held.items() if mine.first_ms is not None}
             made = longer_bars(bars, interval, now_ms=now_ms, traded_since=since)
-            coming = _coming(made.bars, funding, interval, now_ms, bar_ms)
+            coming = _coming(coins, made.bars, funding, interval, now_ms, bar_ms)
             described = universe.traded({}, bar_ms) if instruments is None else universe.described(instruments)
             known = {coin: refresh for coin, refresh in coming.items() if coin in held}
             report = write_all(
@@ -172,7 +172,9 @@ def write_all(
     return ExportReport(written, tuple(exports[coin] for coin in sorted(exports)), refused)
 
 
-def _coming(bars: pl.DataFrame, funding: pl.DataFrame, interval: str, now_ms: int, bar_ms: int) -> dict[str, Coming]:
+def _coming(
+    coins: list[str], bars: pl.DataFrame, funding: pl.DataFrame, interval: str, now_ms: int, bar_ms: int
+) -> dict[str, Coming]:
     """The refresh, coin by coin, as rows of the files."""
     opened = pl.col("ts").dt.timestamp("ms")
     candles = bars.with_columns(ts=opened).select("coin", *tables.CANDLES.schema(with_source=False))
@@ -192,7 +194,7 @@ def _coming(bars: pl.DataFrame, funding: pl.DataFrame, interval: str, now_ms: in
             sums_of.get((coin,), tables.FUNDING.empty()),
             cells.get(coin),
         )
-        for coin in sorted({key[0] for key in (*candles_of, *sums_of)})
+        for coin in coins
     }
 
 

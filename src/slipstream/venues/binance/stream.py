@@ -26,9 +26,9 @@ from slipstream.venues.stream import (
     Ignored,
     MalformedMessage,
     Pong,
-    RateGate,
     Request,
 )
+from slipstream.venues.weight_budget import WeightBudget
 
 WS_URL = "wss://fstream.binance.com"
 FEEDS = {"bookTicker": "public", "aggTrade": "market"}
@@ -88,7 +88,7 @@ _encode = msgspec.json.Encoder().encode
 
 def gates(clock: Clock) -> Gates:
     """What one address may do here; share it among all connections of a process."""
-    return Gates(RateGate(_CONNECTIONS_PER_MINUTE, 60.0, clock), RateGate(_MESSAGES_PER_SECOND, 1.0, clock))
+    return Gates(WeightBudget(clock, _CONNECTIONS_PER_MINUTE, 60.0), WeightBudget(clock, _MESSAGES_PER_SECOND, 1.0))
 
 
 def dialects(

@@ -26,9 +26,9 @@ from slipstream.venues.stream import (
     Ignored,
     MalformedMessage,
     Pong,
-    RateGate,
     Request,
 )
+from slipstream.venues.weight_budget import WeightBudget
 
 WS_URL = "wss://api.hyperliquid.xyz/ws"
 FEEDS = {"bbo": "bbo", "l2Book": "l2Book", "trades": "trades", "contexts": "activeAssetCtx"}
@@ -116,7 +116,7 @@ _encode = msgspec.json.Encoder().encode
 
 def gates(clock: Clock) -> Gates:
     """What one address may do here; share it among all connections of a process."""
-    return Gates(RateGate(_CONNECTIONS_PER_MINUTE, 60.0, clock), RateGate(_MESSAGES_PER_MINUTE, 60.0, clock))
+    return Gates(WeightBudget(clock, _CONNECTIONS_PER_MINUTE, 60.0), WeightBudget(clock, _MESSAGES_PER_MINUTE, 60.0))
 
 
 class HyperliquidDialect:

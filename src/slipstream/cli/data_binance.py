@@ -1,0 +1,135 @@
+"""``slipstream data binance``: candles and funding of Binance's USD-M futures, into a lake of their own."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from slipstream.cli.load import Interval, moment
+from slipstream.errors import UsageError
+
+if TYPE_CHECKING:
+    from slipstream.venues.binance.rest import BinanceClient
+
+_FAILED, _REFUSED = 1, 3
+
+
+def binance(
+    *,
+    coins: Annotated[
+        tuple[str, ...],
+        Parameter(name="--coins", consume_multiple=True, help="Coins by their Hyperliquid names, such as BTC kPEPE."),
+    ] = (),
+    interval: Annotated[Interval, Parameter(help="Bar length. From 1h on, hourly bars are fetched.")] = "1h",
+    days: Annotated[int, Parameter(help="How far back to go.")] = 180,
+    start: Annotated[str | None, Parameter(help="First moment, ISO 8601, UTC; instead of --days.")] = None,
+    end: Annotated[str | None, Parameter(help="Last moment, ISO 8601, UTC (default: now).")] = None,
+    lake: Annotated[str, Parameter(help="The lake: a folder or an s3:// URL.")] = "data/binance_lake",
+    base_url: Annotated[str, Parameter(help="Address of the venue.")] = "https://fapi.binance.com",
+    json: Annotated[bool, Parameter(name="--json", negative="", help="Print JSON and nothing else.")] = False,
+) -> int:
+    """Load candles and settled funding from Binance's USD-M futures; coins keep their Hyperliquid names.
+
+    kPEPE is read from 1000PEPEUSDT. Give these bars a lake of their own: the same coins of two venues do not go into
+    one. Only what is missing is asked for. Exit 1 if a coin could not be fetched, 3 if one was refused.
+
+    Example: slipstream data binance --coins BTC ETH kPEPE --days 365 --lake data/binance_lake
+    """
+    import asyncio
+
+    if not coins:
+        raise UsageError("no coin asked for; name some with --coins, such as --coins BTC ETH kPEPE")
+    if days < 1:
+        raise UsageError(f"--days {days}: at least 1")
+    start_ms = None if start is None else moment(start, "--start")
+    end_ms = None if end is None else moment(end, "--end")
+    return asyncio.run(_pull(tuple(dict.fromkeys(coins)), interval, days, start_ms, end_ms, lake, base_url, json))
+
+
+async def _pull(
+    coins: tuple[str, ...],
+    interval: Interval,
+    days: int,
+    start_ms: int | None,
+    end_ms: int | None,
+    place: str,
+    base_url: str,
+    as_json: bool,
+) -> int:
+    from slipstream.cli.clock import wall_clock_ns
+    from slipstream.cli.load_display import Display
+    from slipstream.core.panel import HOUR_MS
+    from slipstream.ingest.load.binance import BINANCE, BinanceSource
+    from slipstream.ingest.load.loader import load
+    from slipstream.ingest.load.plan import plan_coin, total, wanted
+    from slipstream.ingest.load.spans import held_in
+    from slipstream.lake.store import Lake
+    from slipstream.venues.binance.rest import BinanceClient
+    from slipstream.venues.clock import SystemClock
+
+    clock = SystemClock(wall_clock_ns)
+    async with BinanceClient(base_url, clock=clock) as client:
+        now_ms = await _require_listed(client, coins)
+        last_ms = now_ms if end_ms is None else end_ms
+        first_ms = last_ms - days * 24 * HOUR_MS if start_ms is None else start_ms
+        asked = wanted(interval, first_ms, last_ms, now_ms, kept_bars=None)
+        if asked.start_ms >= asked.end_ms:
+            raise UsageError("the start lies at or after the end; nothing to load")
+        lake = Lake.open(place, create=True)
+        before = held_in(lake, asked.start_ms, asked.end_ms)
+        plans = [plan_coin(coin, asked, before, BINANCE) for coin in coins]
+        cost = total(plans)
+        if not as_json:
+            _say(f"about {cost.count:,} requests, weight {cost.weight:,}")
+        with lake.lock(), Display(plans, clock, quiet=as_json) as watcher:
+            missing = [plan for plan in plans if not plan.empty]
+            report = await load(BinanceSource(client), lake, missing, clock=clock, watcher=watcher)
+    after = held_in(lake, asked.start_ms, asked.end_ms)
+    rows = {
+        coin: {
+            "bars_before": len(before.opens(asked.base_interval, coin)),
+            "bars_after": len(after.opens(asked.base_interval, coin)),
+            "settlements_before": len(before.stamps(coin)),
+            "settlements_after": len(after.stamps(coin)),
+        }
+        for coin in coins
+    }
+    _print(rows, report.failed, report.refused, as_json)
+    return _REFUSED if report.refused else _FAILED if report.failed else 0
+
+
+async def _require_listed(client: BinanceClient, coins: tuple[str, ...]) -> int:
+    """The venue's time, if it lists every coin.
+
+    Raises:
+        UsageError: it does not list one, or no rule gives it a symbol.
+    """
+    info = await client.exchange_info()
+    listed = {contract.symbol for contract in info.contracts}
+    for coin in coins:
+        symbol = client.symbols.symbol(coin)
+        if symbol not in listed:
+            raise UsageError(f"--coins {coin}: the venue lists no perpetual {symbol}; names are case-sensitive")
+    return info.server_ms
+
+
+def _print(rows: dict[str, dict[str, int]], failed: dict[str, str], refused: dict[str, str], as_json: bool) -> None:
+    import json
+
+    if as_json:
+        _say(json.dumps({"coins": rows, "failed": failed, "refused": refused}, indent=2))
+        return
+    for coin, row in rows.items():
+        _say(
+            f"{coin}: {row['bars_before']} -> {row['bars_after']} bars, "
+            f"funding {row['settlements_before']} -> {row['settlements_after']}"
+        )
+    for title, problems in (("failed", failed), ("refused", refused)):
+        for name, why in problems.items():
+            _say(f"{title}: {name}: {why}")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
