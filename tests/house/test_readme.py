@@ -32,7 +32,7 @@ def commands_in(page: str) -> list[list[str]]:
     blocks = re.findall(r"^```(?:sh|console)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     lines = [line.removeprefix("$ ") for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     spans = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
-    starts = ("./run ", "slipstream ", "uv run ", "gradient-", "python ")
+    starts = ("./run ", "slipstream ", "uv run ", "gradient-", "hl-load", "python ")
     return [shlex.split(line, comments=True) for line in [*lines, *spans] if line.startswith(starts)]
 
 
@@ -56,7 +56,7 @@ def programs_of(commands: list[list[str]]) -> list[tuple[str, list[str]]]:
             words = ["slipstream", *words[1:]]
         if words[0] == "python" and words[1].endswith(".py"):
             words = words[1:]
-        if words[0] == "slipstream" or words[0].startswith("gradient-") or words[0].endswith(".py"):
+        if words[0] == "slipstream" or words[0].startswith(("gradient-", "hl-load")) or words[0].endswith(".py"):
             found.append((words[0], words[1:]))
     return found
 

@@ -39,6 +39,7 @@ class Status:
     body: bytes = b""
     content_type: str = "text/plain"
     retry_after: str | None = None
+    location: str | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,8 @@ def now_and_then(seed: int, share: float) -> Iterable[Fault]:
 async def perform(action: Action, request: web.Request, whole: bytes, closing: asyncio.Event) -> web.StreamResponse:
     """Answer a request the way the action says; ``closing`` frees stalled sockets at the end of the test."""
     if isinstance(action, Status):
-        headers = {} if action.retry_after is None else {"Retry-After": action.retry_after}
+        named = {"Retry-After": action.retry_after, "Location": action.location}
+        headers = {name: value for name, value in named.items() if value is not None}
         return web.Response(status=action.status, body=action.body, content_type=action.content_type, headers=headers)
     if isinstance(action, Replace):
         return web.Response(body=action.body, content_type="application/json")

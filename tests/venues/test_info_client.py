@@ -2,56 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import polars as pl
 import pytest
 
-from slipstream.lake.datasets import ASSET_CONTEXTS, BARS, FUNDING, INTERVAL_MS
+from slipstream.lake.datasets import ASSET_CONTEXTS, FUNDING, INTERVAL_MS
 from slipstream.venues.errors import BadAnswer, UnknownMarket
-from slipstream.venues.hyperliquid.info import InfoClient
 from slipstream.venues.hyperliquid.limits import Requests, plan_candles, plan_funding
 from venues.local_faults import Fault, Replace, Status, of_kind
-from venues.local_market import DAY_MS, HOUR_MS, INTERVALS
-from venues.local_venue import LocalVenue
-from venues.virtual_clock import VirtualClock
-
-NOON = 1_748_779_200_000  # 2025-06-01 12:00 UTC
-NOW = NOON + 34 * 60_000 + 56_000
-ALWAYS = 10**6
-
-
-def visit(use, *, now_ms=NOW, clock_off_ms=0, days=40, **options):
-    """What ``use(client, venue)`` returns, and the venue; one clock moves both sides."""
-    clock = VirtualClock(now_ms + clock_off_ms)
-
-    async def scenario():
-        venue = LocalVenue(lambda: clock.now_ms() - clock_off_ms, days=days, monotonic=clock.monotonic, **options)
-        async with venue, InfoClient(venue.url, clock=clock) as client:
-            return await use(client, venue), venue
-
-    return asyncio.run(scenario())
-
-
-def closed_bars_of(coin, interval, start_ms, end_ms, now_ms=NOW):
-    """(open, o, h, l, c, v) of the market's own bars that a client should have."""
-    step = INTERVALS[interval]
-    opens = range(-(-start_ms // step) * step, end_ms, step)
-    bars = (coin.bar(open_ms, interval, now_ms) for open_ms in opens)
-    return [
-        (bar.open_ms, *(float(text) for text in (bar.open, bar.high, bar.low, bar.close, bar.volume)))
-        for bar in bars
-        if bar is not None and not bar.forming
-    ]
-
-
-def rows_of(bars):
-    assert bars.schema == BARS.schema
-    return [
-        (row[0].timestamp() * 1000, *row[1:])
-        for row in bars.select("ts", "open", "high", "low", "close", "volume").rows()
-    ]
+from venues.local_market import DAY_MS, HOUR_MS
+from venues.visiting import ALWAYS, NOON, NOW, answered, candle, closed_bars_of, rows_of, settlement, visit
 
 
 @pytest.mark.parametrize("interval", list(INTERVAL_MS))
@@ -68,8 +29,9 @@ def test_candles_of_every_interval_are_the_markets_closed_bars_and_nothing_else(
 
 def test_the_forming_bar_is_never_returned_and_a_bar_is_there_from_the_moment_it_closes():
     for now, newest in ((NOON - 1, NOON - 2 * HOUR_MS), (NOON, NOON - HOUR_MS), (NOON + 1, NOON - HOUR_MS)):
-        bars, _ = visit(lambda client, _: client.candles("BTC", "1h", NOW - DAY_MS, NOW + DAY_MS), now_ms=now)
+        bars, venue = visit(lambda client, _: client.candles("BTC", "1h", NOW - DAY_MS, NOW + DAY_MS), now_ms=now)
         assert rows_of(bars)[-1][0] == newest
+        assert len(venue.requests) == 1  # an end in the future is no reason to ask for more
 
 
 @pytest.mark.parametrize("clock_off_ms", [-DAY_MS, -1_900, 1_900, 5_000, DAY_MS])
@@ -204,108 +166,6 @@ def test_a_page_of_funding_that_does_not_advance_ends_the_paging():
     assert len(venue.requests) == 2
 
 
-def candle(open_ms, **changed):
-    row = {"t": open_ms, "T": open_ms + HOUR_MS - 1, "s": "BTC", "i": "1h"}
-    return row | {"o": "10.0", "h": "12.0", "l": "9.0", "c": "11.0", "v": "5.0", "n": 3} | changed
-
-
-def settlement(stamp_ms, **changed):
-    return {"coin": "BTC", "fundingRate": "0.0000125", "premium": "0.0001", "time": stamp_ms} | changed
-
-
-def answered(kind, rows, ask):
-    """The client's result when the venue answers ``rows``, and how often it was asked."""
-    fault = Fault(of_kind(kind), Replace(json.dumps(rows).encode()), times=ALWAYS)
-    result, venue = visit(ask, faults=[fault])
-    return result, len(venue.requests)
-
-
-def candles_from(rows):
-    return answered("candleSnapshot", rows, lambda c, _: c.candles("BTC", "1h", NOON - 4 * HOUR_MS, NOON))[0]
-
-
-def funding_from(rows):
-    return answered("fundingHistory", rows, lambda c, _: c.funding("BTC", NOON - 4 * HOUR_MS, NOON))[0]
-
-
-NO_NUMBERS = ["NaN", "inf", "-Infinity", "-1", "1e5", "0x10", " 1", "1_0", "", "abc", "1,5", "\u0661", "9" * 400, "+1"]
-
-
-@pytest.mark.parametrize("text", NO_NUMBERS)
-@pytest.mark.parametrize(
-    ("key", "field"), [("o", "open"), ("h", "high"), ("l", "low"), ("c", "close"), ("v", "volume")]
-)
-def test_a_candle_with_what_is_no_number_refuses_the_answer_and_names_coin_time_and_field(key, field, text):
-    rows = [candle(NOON - 3 * HOUR_MS), candle(NOON - 2 * HOUR_MS, **{key: text})]
-    with pytest.raises(BadAnswer) as problem:
-        candles_from(rows)
-    assert all(part in str(problem.value) for part in ("BTC", "2025-06-01T10:00:00Z", f"{field} is", "row 1"))
-
-
-@pytest.mark.parametrize("value", [10.0, None, ["1"], True])
-def test_a_number_that_is_not_sent_as_text_is_another_shape(value):
-    with pytest.raises(BadAnswer, match="row 1 of the answer"):
-        candles_from([candle(NOON - 3 * HOUR_MS), candle(NOON - 2 * HOUR_MS, h=value)])
-
-
-@pytest.mark.parametrize(
-    "changed", [{"h": "8.0"}, {"h": "10.5"}, {"l": "10.5"}, {"l": "13.0"}, {"o": "0.0"}, {"h": "9.0", "l": "12.0"}]
-)
-def test_prices_that_contradict_each_other_refuse_the_answer_with_the_row(changed):
-    with pytest.raises(BadAnswer) as problem:
-        candles_from([candle(NOON - 2 * HOUR_MS, **changed)])
-    assert "2025-06-01T10:00:00Z" in str(problem.value)
-    assert f'"{next(iter(changed))}":"{next(iter(changed.values()))}"' in str(problem.value)
-
-
-@pytest.mark.parametrize("changed", [{"s": "ETH"}, {"i": "4h"}, {"t": NOON + 1}, {"t": NOON / 10}, {"t": NOON * 1000}])
-def test_bars_of_something_else_are_refused(changed):
-    with pytest.raises(BadAnswer):
-        candles_from([candle(NOON - 2 * HOUR_MS, **changed)])
-
-
-def test_bars_out_of_order_and_exact_repetitions_come_out_sorted_and_once_and_contradictions_are_refused():
-    rows = [candle(NOON - HOUR_MS * back) for back in (1, 3, 2, 3)]
-    assert [row[0] for row in rows_of(candles_from(rows))] == [NOON - HOUR_MS * back for back in (3, 2, 1)]
-    with pytest.raises(BadAnswer, match="same open"):
-        candles_from([*rows, candle(NOON - HOUR_MS, c="11.5")])
-
-
-def test_rows_outside_the_range_asked_for_are_not_taken():
-    """The venue answers the bar that holds the start, which opens before it."""
-    rows = [candle(NOON - HOUR_MS * back) for back in (5, 4, 3, 0)]
-    assert [row[0] for row in rows_of(candles_from(rows))] == [NOON - HOUR_MS * back for back in (4, 3)]
-
-
-@pytest.mark.parametrize("text", ["NaN", "inf", "1e-5", "", "abc", "--1"])
-@pytest.mark.parametrize(("key", "field"), [("fundingRate", "rate"), ("premium", "premium")])
-def test_funding_that_is_no_number_refuses_the_answer_and_names_coin_time_and_field(key, field, text):
-    with pytest.raises(BadAnswer) as problem:
-        funding_from([settlement(NOON - HOUR_MS + 5, **{key: text})])
-    assert all(part in str(problem.value) for part in ("BTC", "2025-06-01T11:00:00.005Z", f"{field} is"))
-
-
-def test_a_settlement_may_be_negative_and_its_premium_may_be_missing():
-    row = settlement(NOON - HOUR_MS + 5, fundingRate="-0.00061334")
-    del row["premium"]
-    assert funding_from([row]).select("rate", "premium").rows() == [(-0.00061334, None)]
-
-
-def test_two_settlements_in_one_hour_are_an_error_with_both_stamps_unless_they_are_the_same_one():
-    one, other = settlement(NOON - HOUR_MS + 5), settlement(NOON - HOUR_MS + 90, fundingRate="0.0001")
-    assert funding_from([one, one]).height == 1
-    with pytest.raises(BadAnswer) as problem:
-        funding_from([one, other])
-    assert all(part in str(problem.value) for part in ("BTC", "11:00:00.005Z", "11:00:00.090Z"))
-
-
-def test_two_settlements_in_one_hour_are_found_across_pages():
-    pages = [[settlement(NOON - HOUR_MS + 5)], [settlement(NOON - HOUR_MS + 90)]]
-    faults = [Fault(of_kind("fundingHistory"), Replace(json.dumps(page).encode())) for page in pages]
-    with pytest.raises(BadAnswer, match="two settlements"):
-        visit(lambda client, _: client.funding("BTC", NOON - 4 * HOUR_MS, NOON), faults=faults)
-
-
 @pytest.mark.parametrize("ask", ["funding", "candles"])
 def test_a_coin_the_venue_does_not_know_is_named_after_it_was_asked_for_twice(ask):
     async def use(client, venue):
@@ -411,6 +271,21 @@ def test_the_plan_of_a_load_is_what_the_load_costs():
     counted = sum(weight for _, weight in venue.weights)
     assert counted <= plan.weight <= counted + plan.count  # the venue may round a started group down
     assert 234 * plan.minutes() == pytest.approx(127, abs=1)  # "near two hours" for all coins of the first dex
+
+
+def test_the_budget_is_charged_what_answers_weighed_and_not_what_was_expected():
+    """A delisted coin's empty pages are light; a page of more settlements than expected is heavy."""
+
+    async def use(client, venue):
+        await client.candles("MATIC", "1h", NOON - 10 * DAY_MS, NOON)
+        await client.funding("MATIC", NOON - 40 * DAY_MS, NOON)
+        light = client.http.budget.used
+        await client.funding("BTC", NOON - 40 * DAY_MS, NOON)
+        return light, client.http.budget.used, client.traffic.weight
+
+    (light, used, weight), _ = visit(use, funding_cap=1038)
+    assert light == 20 + (20 + 16) + 20  # no bar; 312 settlements; none after the last
+    assert used == weight == light + 20 + 49  # 961 settlements, where 500 were expected
 
 
 def test_the_plan_of_more_than_the_venue_keeps_is_the_plan_of_what_it_keeps():

@@ -75,6 +75,14 @@ def test_a_refusal_is_an_error_at_once_and_names_the_request_and_the_words(statu
     assert all(part in str(problem) for part in ("perpDexs", str(status), "these words", venue.url))
 
 
+def test_a_redirection_is_not_followed():
+    """What is asked for goes to the address the user gave, and nowhere else."""
+    moved = Status(308, b"", location="/info?elsewhere")
+    problem, venue, _ = ask(Fault(lambda seen: seen.number == 1, moved))
+    assert isinstance(problem, VenueRefused)
+    assert len(venue.requests) == 1
+
+
 def test_a_venue_that_never_answers_ends_after_eight_attempts():
     problem, venue, _ = ask(Fault(of_kind("perpDexs"), Reset(), times=ALWAYS))
     assert isinstance(problem, VenueUnavailable)
@@ -183,6 +191,19 @@ def test_a_local_clock_within_two_seconds_is_believed(off_ms, caplog):
         _, _, client = ask(clock_ms=NOON + off_ms)
     assert client.venue_now_ms() == NOON + off_ms
     assert not caplog.records
+
+
+@pytest.mark.parametrize("past_the_second_ms", [0, 450, 999])
+def test_the_venues_time_is_known_to_half_a_second_though_its_header_has_whole_ones(past_the_second_ms):
+    clock = VirtualClock(NOON - 60_000)
+
+    async def scenario():
+        venue = LocalVenue(NOON + past_the_second_ms, monotonic=clock.monotonic)
+        async with venue, client_of(venue.url, clock) as client:
+            await client.ask(DEXS)
+            return client.venue_now_ms() - venue.now_ms
+
+    assert abs(asyncio.run(scenario())) <= 500
 
 
 def test_a_date_header_that_is_no_date_changes_nothing():

@@ -21,7 +21,7 @@ from slipstream.venues.errors import BadAnswer
 HOUR_MS = 3_600_000
 LATEST_MS = 4_102_444_800_000
 """The year 2100: a later stamp has another unit."""
-_DECIMAL = r"^-?[0-9]{1,40}(\.[0-9]{1,40})?$"
+_DECIMAL = r"^-?[0-9]{1,40}(\.[0-9]{1,40})?$"  # of a length that always fits a float
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def decimals(
     """
     text = pl.Series(name, texts, dtype=pl.String)
     number = text.set(~text.str.contains(_DECIMAL), None).cast(pl.Float64, strict=False)
-    known = number.is_not_null() & number.is_finite()
+    known = number.is_not_null()
     if not signed:
         known &= number >= 0
     if not zero:

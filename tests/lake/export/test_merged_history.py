@@ -1,4 +1,4 @@
-"""``scripts/merge_history.py``: the API wins, the archive extends backwards, and the output is as safe as any export."""
+"""``scripts/merge_history.py``: the API wins, the archive extends backwards, and the output is safe as any export."""
 
 from __future__ import annotations
 

@@ -52,7 +52,8 @@ class BrawlerFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """
         for symbol in symbols or ():
             if symbol not in self.assets:
-                near = get_close_matches(symbol, list(self.assets), n=1, cutoff=0.0)
+                same = [name for name in self.assets if name.casefold() == symbol.casefold()]
+                near = same or get_close_matches(symbol, list(self.assets), n=1, cutoff=0.0)
                 raise UsageError(f"{file}: assets has no {symbol}; did you mean {near[0]}? Names are case-sensitive")
         return tuple(
             Asset(name, section.cex_symbol or SymbolMap().symbol(name).lower())

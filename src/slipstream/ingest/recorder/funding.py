@@ -48,6 +48,12 @@ class FundingPoll:
     def __init__(self, coins: Sequence[str], settled: SettledRates, files: FundingFile, *, clock: Clock) -> None:
         self._settled, self._files, self._clock = settled, files, clock
         self._last_ms = {coin: files.last_funding_ms(coin) for coin in coins}
+        self._begun_hour_ms = clock.now_ms() // HOUR_MS * HOUR_MS
+
+    def has_latest(self, coin: str) -> bool:
+        """Whether the file holds the newest settlement that was certainly published when this began."""
+        last_ms = self._last_ms[coin]
+        return last_ms is not None and last_ms >= self._begun_hour_ms - HOUR_MS
 
     async def run(self) -> None:
         """The latest settlement of each coin now, and each new one from then on; until cancelled.
