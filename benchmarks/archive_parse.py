@@ -2,10 +2,11 @@
 
 Real snapshots of twenty levels (`../shared/data/book`), written as the archive writes them and packed with LZ4, are
 read by this code with one thread, with sixteen and with two processes, and by three peers in the same run, in turns:
- pandas over the whole text (``read_json(lines=True)``), and Python's ``json`` and ``msgspec`` without types line
+pandas over the whole text (``read_json(lines=True)``), and Python's ``json`` and ``msgspec`` without types line
 by line. All start from the packed object and end with the same bar, which is checked. The standing target is 100 MB of
-text a second on two cores. Threads are what the backfill uses: a second process doubles the figure, but one already
-reads faster than an archive is delivered (at a ratio of about five, 200 MB of text are 40 MB on the wire).
+text a second on two cores.
+The backfill uses threads: they need no copies between processes, and one process already reads faster than an archive
+is usually delivered (packed about five to one, 200 MB of text are 40 MB on the wire).
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def exported(
     """Refresh the CSV files from a lake; arguments and errors as for
     :func:`~slipstream.lake.export.export_market_data`.
     """
-    instruments = lake.read(INSTRUMENTS, coins=coins)
+    instruments = lake.read(INSTRUMENTS, coins=coins, trust_files=trust_files)
     bars = lake.read(BARS, coins=coins, trust_files=trust_files)
     _require_base(bars, interval, lake.place.url)
     return export_market_data(

@@ -245,7 +245,8 @@ async def _load(client: InfoClient, clock: Clock, markets: list[Instrument], opt
             )
     report.refused |= {coin: why for coin, why in unrecorded.items() if coin not in report.refused}
     after = held_in(lake, asked.start_ms, asked.end_ms)
-    not_exported = await asyncio.to_thread(_export, lake, markets, options, now_ms) if options.export else {}
+    coins = [market.coin for market in markets if any(coin == market.coin for _, coin in after.bars)]
+    not_exported = await asyncio.to_thread(_export, lake, coins, options, now_ms) if options.export and coins else {}
     print_report(plans, asked, before, after, report, not_exported, options, client.traffic)
     return _REFUSED if report.refused or not_exported else _FAILED if report.failed else 0
 
@@ -265,18 +266,16 @@ async def _record_markets(
     return refused
 
 
-def _export(lake: Lake, markets: list[Instrument], options: Options, now_ms: int) -> dict[str, str]:
+def _export(lake: Lake, coins: list[str], options: Options, now_ms: int) -> dict[str, str]:
     """Refresh the CSV files of the coins loaded; per coin or file, why it was left as it was."""
     from slipstream.cli.data_export import exported
-    from slipstream.errors import DataError
 
-    coins = [market.coin for market in markets]
     try:
         report = exported(
             lake, options.interval, options.market_data, coins=coins, now_ms=now_ms, trust_files=options.trust_files
         )
-    except DataError as problem:
-        # what was loaded is committed and is still to be reported; the cause is a part that the load refused, too
+    except UsageError as problem:
+        # what was loaded is committed and still to be reported; the cause is most likely a part the load refused, too
         return {str(options.market_data): str(problem)}
     return report.refused
 

@@ -1,21 +1,23 @@
 """A recording as a stream again: the same events, of the same types, in the order they were received.
 
 The parts of the lake's event logs are opened in the order of their first event and closed when the last has gone by,
-so memory holds the parts that overlap in time and no more: a few flushes of a fresh recording, a day of a compacted
-one. Nothing is invented between events, and a gap is handed on as one: at its end, because only then is its length
+so memory holds the parts that overlap in time and no more. Of a large part, as compaction makes them, one stretch of
+time is decoded after the other. Nothing is invented between events, and a gap is handed on as one: at its end, because only then is its length
 known, or at its beginning if it never ended.
 """
 
 from __future__ import annotations
 
 import heapq
+import io
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import msgspec
 import polars as pl
 
-from slipstream.errors import UsageError
+from slipstream.errors import DataError, UsageError
 from slipstream.ingest.recorder.feed_watch import settled
 from slipstream.lake.datasets import BOOKS, CONTEXTS, QUOTES, STREAM_GAPS, TRADES, Dataset
 from slipstream.lake.parts import Part
@@ -40,6 +42,8 @@ _MADE_OF: dict[str, type[Event]] = {
 }
 _ORDER = ("received_ns", "monotonic_ns")
 _SLICE = 10_000
+_STRETCH_ROWS = 500_000  # rows of a large part that are decoded together, if they are evenly spread
+_OPEN_PARTS = 2
 _SHORTEST_PAUSE_S = 0.001
 
 
@@ -147,32 +151,32 @@ def _by_dataset(selection: Selection) -> dict[Dataset, set[str]]:
 
 @dataclass(order=True)
 class _Piece:
-    """A part and the time it covers, ns."""
+    """A part, or a stretch of a large one, and the time it covers, ns."""
 
     from_ns: int
     to_ns: int
     part: Part = field(compare=False)
+    whole: bool = field(compare=False, default=True)
 
 
 def _events(lake: Lake, dataset: Dataset, venues: set[str], selection: Selection) -> Iterator[_Stamped]:
     """One dataset in order, holding only parts that overlap."""
     pieces = _pieces(lake, dataset, selection)
     make = _MADE_OF[dataset.name]
+    reader = _Reader(lake, dataset, venues, selection)
     held = dataset.schema.to_frame()
     for place, piece in enumerate(pieces):
-        held = pl.concat([held, _rows(lake, dataset, piece.part, venues, selection)])
-        frontier = pieces[place + 1].from_ns if place + 1 < len(pieces) else None
-        if frontier is None:
-            ready, held = held, held.clear()
-        else:
-            passed = held["received_ns"] < frontier
+        held = pl.concat([held, reader.rows(piece)])
+        if place + 1 < len(pieces):
+            passed = held["received_ns"] < pieces[place + 1].from_ns
             ready, held = held.filter(passed), held.filter(~passed)
+        else:
+            ready, held = held, held.clear()
         yield from _made(ready.sort(_ORDER, maintain_order=True), make)
 
 
 def _made(rows: pl.DataFrame, make: type[Event]) -> Iterator[_Stamped]:
-    names = rows.columns
-    received, monotonic = names.index("received_ns"), names.index("monotonic_ns")
+    received, monotonic = rows.columns.index("received_ns"), rows.columns.index("monotonic_ns")
     lists = [place for place, kind in enumerate(rows.dtypes) if isinstance(kind, pl.List)]
     build: Callable[..., Event] = make
     for chunk in rows.iter_slices(_SLICE):
@@ -184,7 +188,7 @@ def _made(rows: pl.DataFrame, make: type[Event]) -> Iterator[_Stamped]:
 
 
 def _pieces(lake: Lake, dataset: Dataset, selection: Selection) -> list[_Piece]:
-    """Parts that may hold selected rows, by their first event."""
+    """What may hold selected rows, by its first event; a large part is cut into stretches of equal time."""
     table = lake.table(dataset)
     if table is None:
         return []
@@ -196,8 +200,11 @@ def _pieces(lake: Lake, dataset: Dataset, selection: Selection) -> list[_Piece]:
     pieces = []
     for part in parts_of(table, dataset):
         low, high = spans.get(part.path) or _day_ns(part)
-        if high >= selection.start_ns and low < selection.end_ns:
-            pieces.append(_Piece(low, high, part))
+        count = max(1, -(-(part.rows or 0) // _STRETCH_ROWS))
+        cuts = [low + (high + 1 - low) * place // count for place in range(count + 1)]
+        for begin, end in pairwise(cuts):
+            if end > selection.start_ns and begin < selection.end_ns and end > begin:
+                pieces.append(_Piece(begin, end - 1, part, whole=count == 1))
     return sorted(pieces)
 
 
@@ -207,13 +214,38 @@ def _day_ns(part: Part) -> tuple[int, int]:
     return int(day), int(day) + 86_400_000_000_000 - 1
 
 
-def _rows(lake: Lake, dataset: Dataset, part: Part, venues: set[str], selection: Selection) -> pl.DataFrame:
-    (rows,) = lake.decoded(dataset, [part])
-    received = pl.col("received_ns")
-    wanted = pl.col("venue").is_in(sorted(venues)) & (received >= selection.start_ns) & (received < selection.end_ns)
-    if selection.coins is not None:
-        wanted &= pl.col("coin").is_in(list(selection.coins))
-    return rows.filter(wanted)
+class _Reader:
+    """Reads pieces; keeps the compressed bytes of a large part until its last stretch has been read."""
+
+    def __init__(self, lake: Lake, dataset: Dataset, venues: set[str], selection: Selection) -> None:
+        self._lake, self._dataset = lake, dataset
+        self._bodies: dict[str, bytes] = {}
+        received = pl.col("received_ns")
+        self._wanted = pl.col("venue").is_in(sorted(venues)) & (received >= selection.start_ns)
+        self._wanted &= received < selection.end_ns
+        if selection.coins is not None:
+            self._wanted &= pl.col("coin").is_in(list(selection.coins))
+
+    def rows(self, piece: _Piece) -> pl.DataFrame:
+        """The selected rows of a piece."""
+        if piece.whole:
+            (rows,) = self._lake.decoded(self._dataset, [piece.part])
+            return rows.filter(self._wanted)
+        body = self._bodies.get(piece.part.path) or self._opened(piece.part)
+        stretch = pl.col("received_ns").is_between(piece.from_ns, piece.to_ns)
+        rows = pl.scan_parquet(io.BytesIO(body)).filter(stretch, self._wanted).select(self._dataset.names).collect()
+        return rows.cast(dict(self._dataset.schema))
+
+    def _opened(self, part: Part) -> bytes:
+        """The bytes of a large part, its checksum verified; those of parts that have gone by are let go."""
+        (received,) = self._lake.decoded(self._dataset, [part], columns=("received_ns",))
+        body = self._lake.place.read(f"{self._dataset.name}/{part.path}")
+        if body is None or received.is_empty():
+            raise DataError(f"{self._lake.place.below(part.path)}: the part is gone; replay again")
+        while len(self._bodies) >= _OPEN_PARTS:
+            del self._bodies[next(iter(self._bodies))]
+        self._bodies[part.path] = body
+        return body
 
 
 def _gaps(lake: Lake, selection: Selection) -> Iterator[_Stamped]:

@@ -376,7 +376,7 @@ class Lake:
         Raises:
             DataError: parts lie there without a log: a new log would forget them.
         """
-        from deltalake import DeltaTable, PostCommitHookProperties
+        from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties
 
         if self.place.folder is not None:
             make_folders(self.place.folder / dataset.name)
@@ -393,6 +393,7 @@ class Lake:
             mode="ignore",
             partition_by=list(dataset.partition),
             configuration=_CONFIGURATION,
+            commit_properties=CommitProperties(max_commit_retries=0),
             post_commithook_properties=PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False),
         )
 

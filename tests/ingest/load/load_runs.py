@@ -65,6 +65,7 @@ def load_into(
     clock_off_ms: int = 0,
     per_minute: float = 900.0,
     stalled_s: float = 15.0,
+    candle_cap: int = 5000,
     **options,
 ) -> Loaded:
     """Load what is missing of the coins' last days; ``options`` are the local venue's."""
@@ -72,12 +73,14 @@ def load_into(
     options.setdefault("market", the_market())
 
     async def scenario() -> Loaded:
-        venue = LocalVenue(lambda: clock.now_ms() - clock_off_ms, monotonic=clock.monotonic, **options)
+        venue = LocalVenue(
+            lambda: clock.now_ms() - clock_off_ms, monotonic=clock.monotonic, candle_cap=candle_cap, **options
+        )
         budget = WeightBudget(clock, per_minute)
         async with venue, InfoClient(venue.url, clock=clock, budget=budget, stalled_s=stalled_s) as client:
             await client.meta("")
             end = client.venue_now_ms()
-            asked = wanted(interval, end - int(days * DAY_MS), end, end)
+            asked = wanted(interval, end - int(days * DAY_MS), end, end, kept_bars=candle_cap)
             before = held_in(lake, asked.start_ms, asked.end_ms)
             plans = [plan_coin(coin, asked, before) for coin in coins]
             work = [plan for plan in plans if not plan.empty]

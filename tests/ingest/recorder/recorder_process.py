@@ -28,17 +28,21 @@ def local_venue(*, rate: float, coins: tuple[str, ...] = ("BTC", "ETH")) -> Iter
             process.wait(10)
 
 
-def record_command(address: str, folder: Path, *more: str) -> list[str]:
-    """``slipstream data record`` from that address into a lake in ``folder``."""
+def record_arguments(address: str, folder: Path, *more: str) -> list[str]:
+    """Of ``slipstream data record`` from that address into a lake in ``folder``."""
     return [
-        *(sys.executable, "-m", "slipstream.cli.main", "data", "record", "--lake", str(folder / "lake")),
-        *("--hl-url", f"http://{address}", "--binance-url", f"ws://{address}", "--rejects", str(folder / "rejects")),
-        *more,
+        *("record", "--lake", str(folder / "lake"), "--hl-url", f"http://{address}"),
+        *("--binance-url", f"ws://{address}", "--rejects", str(folder / "rejects"), *more),
     ]
 
 
-def bbo_command(address: str, folder: Path, *more: str) -> list[str]:
-    """``record_bbo.py`` from that address into CSV files in ``folder``."""
+def record_command(address: str, folder: Path, *more: str) -> list[str]:
+    """The command of :func:`record_arguments` as a process."""
+    return [sys.executable, "-m", "slipstream.cli.main", "data", *record_arguments(address, folder, *more)]
+
+
+def bbo_arguments(address: str, folder: Path, *more: str) -> list[str]:
+    """Of ``record_bbo.py`` from that address into CSV files in ``folder``."""
     config = folder / "brawler.yml"
     config.write_text(
         f"hyperliquid_rest_url: http://{address}\nhyperliquid_ws_url: ws://{address}/ws\nbinance_ws_url: ws://{address}\n"
@@ -49,17 +53,13 @@ def bbo_command(address: str, folder: Path, *more: str) -> list[str]:
         for kind, token in (("hl", "symbol"), ("cex", "cex_lower"), ("depth", "symbol"), ("funding", "symbol"))
         for word in (f"--{kind}-pattern", str(folder / kind / f"{{{token}}}.csv"))
     ]
+    return ["--config", str(config), "--rejects", str(folder / "rejects"), *patterns, *more]
+
+
+def bbo_command(address: str, folder: Path, *more: str) -> list[str]:
+    """The command of :func:`bbo_arguments` as a process."""
     script = REPOSITORY / "scripts/strategies/brawler/record_bbo.py"
-    return [
-        sys.executable,
-        str(script),
-        "--config",
-        str(config),
-        "--rejects",
-        str(folder / "rejects"),
-        *patterns,
-        *more,
-    ]
+    return [sys.executable, str(script), *bbo_arguments(address, folder, *more)]
 
 
 def wait_until(true: Callable[[], object], within_s: float = 30.0) -> None:

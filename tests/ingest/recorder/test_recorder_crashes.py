@@ -84,7 +84,7 @@ def crashes(count: int, folder: Path, at_once: int) -> None:
 
 
 def test_a_killed_recorder_leaves_whole_files_and_loses_one_flush_at_most(tmp_path):
-    crashes(4, tmp_path, at_once=2)
+    crashes(2, tmp_path, at_once=2)
 
 
 @pytest.mark.full

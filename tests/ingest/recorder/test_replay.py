@@ -12,11 +12,14 @@ from hypothesis import HealthCheck, given, settings
 
 from ingest.recorder.recorded_events import SESSION, T0_NS, book, context, drawn_events, quote, trade
 from slipstream.errors import UsageError
+from slipstream.ingest import replay as replay_module
 from slipstream.ingest.recorder.batch import Batch, LakeLog
 from slipstream.ingest.recorder.feed_watch import gap_frame
 from slipstream.ingest.recorder.recorder import Buffers
 from slipstream.ingest.replay import Selection, event_json, moment_ns, replay, replay_sync
+from slipstream.lake.datasets import BOOKS, CONTEXTS, QUOTES, TRADES
 from slipstream.lake.store import Lake
+from slipstream.lake.upkeep import compact
 from slipstream.venues.binance.stream import BinanceDialect
 from slipstream.venues.events import BINANCE, HYPERLIQUID, Quote, StreamGap, Trade
 from slipstream.venues.hyperliquid.stream import FEEDS, HyperliquidDialect
@@ -159,6 +162,21 @@ def test_a_long_recording_is_opened_part_by_part(tmp_path):
             held.append(len(opened) - place // 50)
     assert len(opened) == 40
     assert max(held) <= 2
+
+
+def test_a_compacted_recording_comes_back_the_same_in_stretches(tmp_path, monkeypatch):
+    """Compaction joins the flushes into one part; the replay cuts it into stretches of time, some of them empty."""
+    flushes = [[make(n * 100 + k) for k in range(20)] for n, make in enumerate([quote, book, trade, context] * 5)]
+    lake = lake_of(tmp_path, *flushes)
+    before = list(replay_sync(lake))
+    for dataset in (QUOTES, BOOKS, TRADES, CONTEXTS):
+        assert compact(lake, dataset).parts_after == 1
+    monkeypatch.setattr(replay_module, "_STRETCH_ROWS", 7)
+    assert list(replay_sync(lake)) == before == [event for flush in flushes for event in flush]
+    later = Selection(coins=("BTC",), start_ms=T0_NS // 1_000_000 + 1000, end_ms=T0_NS // 1_000_000 + 1303)
+    kept = [event for event in before if later.start_ns <= event.received_ns < later.end_ns]
+    assert list(replay_sync(lake, later)) == kept
+    assert len(kept) == 63
 
 
 def test_json_lines_say_what_kind_of_event_they_are(tmp_path):

@@ -140,7 +140,8 @@ class _Load:
             plan = self._waiting.popleft()
             self._watcher.started(plan.coin)
             try:
-                self._uncommitted.append(await _fetched(self._source, plan, self._watcher.advanced))
+                fetched = await _fetched(self._source, plan, self._watcher.advanced)
+                self._uncommitted.append(fetched)
                 self._unanswered = 0
             except VenueUnavailable as problem:
                 self.report.failed[plan.coin] = str(problem)

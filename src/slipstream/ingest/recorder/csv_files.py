@@ -7,10 +7,9 @@ without end; a pattern without it names one file that every recording appends to
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import polars as pl
 
@@ -71,8 +70,8 @@ class CsvFiles:
         self.short_depth = 0
         self._assets = {asset.symbol: asset for asset in assets}
         self._patterns, self._depth_bps = patterns, depth_bps
-        self._first_day = self._day = int(_midnight(session).timestamp()) * 1_000_000_000 // _DAY_NS
-        self._session = self._first_session = session
+        self._day = int(_midnight(session).timestamp()) * 1_000_000_000 // _DAY_NS
+        self._session = session
         self._refuse_shared_paths()
         self._files: dict[tuple[str, str], AppendFile] = {}
         try:
@@ -127,20 +126,15 @@ class CsvFiles:
                 f"{file.path}: the last line is {last!r} and not a settlement; name another file"
             ) from problem
 
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """Files open now."""
-        return tuple(file.path for file in self._files.values())
-
     def close(self) -> None:
         """Close every file."""
         for file in self._files.values():
             file.close()
         self._files.clear()
 
-    def _append(self, kind: str, rows: pl.DataFrame, table: object) -> None:
+    def _append(self, kind: str, rows: pl.DataFrame, table: Callable[[pl.DataFrame], pl.DataFrame]) -> None:
         for (symbol,), part in rows.partition_by("coin", as_dict=True, maintain_order=True).items():
-            body = table(part)  # type: ignore[operator]
+            body = table(part)
             self._file(kind, str(symbol)).append(lines(body))
             self.rows[kind, str(symbol)] += body.height
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from slipstream.errors import UsageError
 from slipstream.ingest.recorder.batch import LakeLog, Output
-from slipstream.ingest.recorder.csv_files import CsvFiles, Patterns
+from slipstream.ingest.recorder.csv_files import KINDS, CsvFiles, Patterns
 from slipstream.ingest.recorder.csv_tables import Asset
 from slipstream.ingest.recorder.funding import FundingPoll, SettledRates
 from slipstream.ingest.recorder.recorder import Recorder
@@ -29,7 +29,7 @@ from slipstream.venues.clock import Clock
 from slipstream.venues.errors import UnknownMarket, VenueError
 from slipstream.venues.events import BINANCE, HYPERLIQUID
 from slipstream.venues.hyperliquid import stream as hyperliquid
-from slipstream.venues.hyperliquid.info import InfoClient
+from slipstream.venues.hyperliquid.info import MAINNET, InfoClient
 from slipstream.venues.retry import RetryPolicy
 from slipstream.venues.stream import Dialect, Gates
 
@@ -44,7 +44,7 @@ class Addresses:
     """Where the venues are."""
 
     hyperliquid_ws: str = hyperliquid.WS_URL
-    hyperliquid_rest: str = "https://api.hyperliquid.xyz"
+    hyperliquid_rest: str = MAINNET
     binance_ws: str = binance.WS_URL
 
     @classmethod
@@ -125,28 +125,31 @@ async def record_lake(
     if not coins:
         raise UsageError("name at least one coin")
     session = session_name(around.clock.now_ms())
-    symbols = {coin: _symbol(coin) for coin in coins} if any(FEEDS[feed] == BINANCE for feed in feeds) else {}
-    connections = connections_to(coins, symbols, feeds, session, addresses, around.clock)
     if any(FEEDS[feed] == HYPERLIQUID for feed in feeds):
         policy = RetryPolicy(attempts=2)
         async with InfoClient(addresses.hyperliquid_rest, clock=around.clock, policy=policy, seed=around.seed) as venue:
             await check_coins(venue, coins)
+    symbols = {coin: _symbol(coin) for coin in coins} if any(FEEDS[feed] == BINANCE for feed in feeds) else {}
+    connections = connections_to(coins, symbols, feeds, session, addresses, around.clock)
     recorder = _recorder([LakeLog(lake)], feeds, session, around)
     return await _run(recorder, connections, schedule, around)
 
 
 @dataclass(frozen=True)
 class BboReport:
-    """A CSV recording: rows per (kind, coin), and depth rows for which the levels sent did not reach far enough."""
+    """A CSV recording.
+
+    Attributes:
+        report: of its streams.
+        rows: written per (kind, coin).
+        silent: files that got no row, unless it is a funding file that an earlier recording had brought up to date.
+        short_depth: depth rows for which the levels sent did not reach far enough.
+    """
 
     report: Report
     rows: dict[tuple[str, str], int]
+    silent: tuple[tuple[str, str], ...]
     short_depth: int
-
-    @property
-    def silent(self) -> tuple[tuple[str, str], ...]:
-        """Files that got no row."""
-        return tuple(key for key, count in self.rows.items() if count == 0)
 
 
 async def record_bbo(
@@ -189,10 +192,9 @@ async def record_bbo(
             raise
         recorder = _recorder([files], feeds, session, around)
         report = await _run(recorder, connections, schedule, around, poll)
-    rows = {
-        (kind, coin): files.rows[kind, coin] for coin in coins for kind in ("hl_bbo", "cex_bbo", "depth", "funding")
-    }
-    return BboReport(report, rows, files.short_depth)
+    rows = {(kind, coin): files.rows[kind, coin] for coin in coins for kind in KINDS}
+    silent = [key for key, count in rows.items() if not count and not (key[0] == "funding" and poll.has_latest(key[1]))]
+    return BboReport(report, rows, tuple(silent), files.short_depth)
 
 
 async def check_coins(venue: InfoClient, coins: Sequence[str]) -> None:

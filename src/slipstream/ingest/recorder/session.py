@@ -118,7 +118,7 @@ async def record(
                 for dialect, gates in connections
             ]
             work = [stream.run() for stream in streams]
-            work += [recorder.keep_flushing(schedule.flush_s), stop_wait(stop), *(start() for start in beside)]
+            work += [recorder.keep_flushing(schedule.flush_s), _stopped(stop), *(start() for start in beside)]
             if schedule.duration_s > 0:
                 work.append(clock.sleep(schedule.duration_s))
             if on_tick is not None:
@@ -132,8 +132,7 @@ async def record(
     return _report(recorder, clock.monotonic() - begun_s, sum(stream.connections for stream in streams))
 
 
-async def stop_wait(stop: asyncio.Event) -> None:
-    """Return when ``stop`` is set."""
+async def _stopped(stop: asyncio.Event) -> None:
     await stop.wait()
 
 
