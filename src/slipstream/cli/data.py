@@ -67,14 +67,24 @@ def import_file(
 
 
 @data.command
-def status(*, data: DataPath, json: AsJson = False) -> None:
+def status(
+    *,
+    data: DataPath,
+    html: Annotated[Path | None, Parameter(help="Also draw the coverage, with every gap, as a page.")] = None,
+    json: AsJson = False,
+) -> None:
     """Show what is there: tables, coins, spans, gaps, missing settlements, and a map of coin by month.
 
-    Example: slipstream data status --lake data/lake
+    Examples:
+    slipstream data status --lake data/lake
+
+    slipstream data status --lake data/lake --html out/coverage.html
     """
-    from slipstream.cli.data_status import print_status, status_of
+    from slipstream.cli.data_status import print_status, status_of, write_page
 
     found = status_of(data)
+    if html is not None:
+        write_page(found, html)
     if json:
         _print_json(found.for_programs())
     else:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from slipstream.core.coverage import CoinCoverage, coverage
-from slipstream.core.panel import HOUR_MS, Panel, utc
+from slipstream.core.coverage import CoinCoverage, coverage, gaps_of
+from slipstream.core.panel import Panel, utc
+from slipstream.errors import SlipstreamError, UsageError
 from slipstream.lake import load_aligned
 from slipstream.lake.datasets import BARS, DATASETS
 from slipstream.lake.locate import existing, is_url
 from slipstream.lake.store import Lake
+from slipstream.reports.coverage_page import monthly_share, render_coverage
 
 if TYPE_CHECKING:
     from slipstream.lake.alignment import Aligned
@@ -105,7 +108,7 @@ def print_status(status: Status) -> None:
     for name, count in status.aligned.pre_listing.items():
         _say(f"{name}: {count} candles from before its first trade left out")
     _say("")
-    for line in coverage_map(status.aligned.panel):
+    for line in coverage_lines(status.aligned.panel):
         _say(line)
 
 
@@ -148,19 +151,34 @@ def _coins(panel: Panel, coins: tuple[CoinCoverage, ...]) -> object:
     return table
 
 
-def coverage_map(panel: Panel) -> list[str]:
+def coverage_lines(panel: Panel) -> list[str]:
     """Coin by month, one character each: the share of the month's bars that are there."""
-    opens = (panel.known_at_ms - panel.bar_hours * HOUR_MS).astype("datetime64[ms]")
-    months, begin = np.unique(opens.astype("datetime64[M]"), return_index=True)
-    hours = ((months + 1).astype("datetime64[h]") - months.astype("datetime64[h]")).astype(np.int64)
-    bars = np.add.reduceat(~np.isnan(panel.close), begin, axis=0, dtype=np.int64)
-    share = bars / (hours[:, None] / panel.bar_hours)
+    months, share, _, _ = monthly_share(panel)
     marks = np.select([share >= 1.0, share >= 0.5, share > 0.0], ["█", "▓", "░"], default="·")
     width = max(len(coin) for coin in panel.coins)
     return [
         f"{'':{width}}  {months[0]} to {months[-1]}: █ whole month  ▓ half or more  ░ less  · nothing",
         *(f"{coin:{width}}  {''.join(marks[:, column])}" for column, coin in enumerate(panel.coins)),
     ]
+
+
+def write_page(status: Status, file: Path) -> None:
+    """Draw the coverage as a page.
+
+    Raises:
+        UsageError: there are no bars to draw.
+        SlipstreamError: the file cannot be written.
+    """
+    if status.aligned is None:
+        raise UsageError(f"{status.source}: no bars to draw")
+    text = render_coverage(
+        status.source, status.aligned.panel, status.coins, gaps_of(status.aligned.panel), status.tables
+    )
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    except OSError as problem:
+        raise SlipstreamError(f"{file}: cannot be written ({problem})") from problem
 
 
 def _say(line: str) -> None:

@@ -197,11 +197,12 @@ def _chosen(markets: tuple[Instrument, ...], options: Options) -> list[Instrumen
     import difflib
 
     by_name = {market.coin: market for market in markets}
+    folded = {name.casefold(): name for name in by_name}
     if options.coins:
         for coin in options.coins:
             if coin not in by_name:
                 near = [name for name in by_name if name.casefold() == coin.casefold()]
-                near = near or difflib.get_close_matches(coin, by_name, n=3)
+                near = near or [folded[key] for key in difflib.get_close_matches(coin.casefold(), folded, n=3)]
                 hint = f"did you mean {' or '.join(near)}?" if near else "run hl-load without --coin for a list."
                 raise UsageError(f"--coin {coin}: the venue has no such market; {hint} Names are case-sensitive.")
         return [by_name[coin] for coin in options.coins]

@@ -58,3 +58,24 @@ def coverage(panel: Panel) -> tuple[CoinCoverage, ...]:
             )
         )
     return tuple(out)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Bars missing between two that are there: whose, known-at of the first missing one (Unix ms), how many."""
+
+    coin: str
+    first_ms: int
+    bars: int
+
+
+def gaps_of(panel: Panel) -> tuple[Gap, ...]:
+    """Every gap inside a coin's life, by coin, then time."""
+    out = []
+    present = ~np.isnan(panel.close)
+    for column, coin in enumerate(panel.coins):
+        rows = np.flatnonzero(present[:, column])
+        for place in np.flatnonzero(np.diff(rows) > 1):
+            before, after = int(rows[place]), int(rows[place + 1])
+            out.append(Gap(coin, int(panel.known_at_ms[before + 1]), after - before - 1))
+    return tuple(out)

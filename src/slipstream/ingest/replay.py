@@ -2,8 +2,8 @@
 
 The parts of the lake's event logs are opened in the order of their first event and closed when the last has gone by,
 so memory holds the parts that overlap in time and no more. Of a large part, as compaction makes them, one stretch of
-time is decoded after the other. Nothing is invented between events, and a gap is handed on as one: at its end, because only then is its length
-known, or at its beginning if it never ended.
+time is decoded after the other. Nothing is invented between events, and a gap is handed on as one: at its end, because
+only then is its length known, or at its beginning if it never ended.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ _MADE_OF: dict[str, type[Event]] = {
     CONTEXTS.name: Context,
 }
 _ORDER = ("received_ns", "monotonic_ns")
-_SLICE = 10_000
-_STRETCH_ROWS = 500_000  # rows of a large part that are decoded together, if they are evenly spread
+_SLICE = 5_000
+_STRETCH_ROWS = 150_000  # rows of a large part that are decoded together, if they are evenly spread
 _OPEN_PARTS = 2
 _SHORTEST_PAUSE_S = 0.001
 
@@ -234,7 +234,7 @@ class _Reader:
         body = self._bodies.get(piece.part.path) or self._opened(piece.part)
         stretch = pl.col("received_ns").is_between(piece.from_ns, piece.to_ns)
         rows = pl.scan_parquet(io.BytesIO(body)).filter(stretch, self._wanted).select(self._dataset.names).collect()
-        return rows.cast(dict(self._dataset.schema))
+        return rows.cast(self._dataset.schema)
 
     def _opened(self, part: Part) -> bytes:
         """The bytes of a large part, its checksum verified; those of parts that have gone by are let go."""

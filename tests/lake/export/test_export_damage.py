@@ -127,6 +127,13 @@ def test_a_name_that_differs_only_by_case_is_refused(held, export, market, conte
     assert "SOL" in (held / "log_returns_4h.csv").read_text().split("\n")[0]
 
 
+def test_a_name_that_clashes_in_one_of_its_files_gets_none_of_them(held, export, market):
+    for name in ("BTC_candles_4h.csv", "BTC_funding_4h.csv"):
+        (held / "4h" / name).unlink()
+    assert export(*market(("btc",), 0, 48), 48).refused.keys() == {"btc"}
+    assert not list((held / "4h").glob("btc*"))
+
+
 def test_of_two_new_names_that_differ_only_by_case_one_is_written(export, market, out):
     report = export(*market(("KPEPE", "kPEPE"), 0, 24), 24)
     assert report.refused.keys() == {"kPEPE"}

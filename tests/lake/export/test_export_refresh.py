@@ -69,6 +69,16 @@ def test_a_venue_that_settles_every_eight_hours_keeps_its_zeros_and_holes_over_r
     assert after.head(before.height).equals(before), "a refresh that begins beside a hole does not fill it with zero"
 
 
+def test_a_refresh_that_saw_one_settlement_less_does_not_speak_for_the_day(export, hourly, rates, out):
+    export(hourly("BTC", 0, 10 * DAY), rates("BTC", 0, 10 * DAY, every=8), 10 * DAY, interval="1d")
+    before = table(out / "funding_sum_1d.csv")
+    assert table(out / "1d/BTC_funding_1d.csv")["funding_n"].to_list() == [1] + [3] * 10
+    export(hourly("BTC", 5 * DAY, 11 * DAY), rates("BTC", 5 * DAY + 9, 11 * DAY, every=8), 11 * DAY, interval="1d")
+    after = table(out / "funding_sum_1d.csv")
+    assert after.head(10).equals(before)
+    assert after.height == 11
+
+
 def test_a_hole_filled_later_splits_the_return_and_the_old_file_is_kept(export, hourly, rates, out):
     funding = rates("BTC", 1, 24)
     holed = hourly("BTC", 0, 24).filter(~pl.int_range(pl.len()).is_between(8, 11))
