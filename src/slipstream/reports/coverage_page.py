@@ -56,9 +56,7 @@ def coverage_map(panel: Panel) -> CoverageMap:
         for column in range(len(months))
         if bars[column, row]
     ]
-    years = [
-        (NAME_WIDTH + column * CELL, str(month)) for column, month in enumerate(months) if _labelled(column, month)
-    ]
+    shown = [(column, str(month)) for column, month in enumerate(months) if _labelled(column, month)]
     return CoverageMap(
         NAME_WIDTH + len(months) * CELL + CELL,
         TOP + len(panel.coins) * CELL + CELL,

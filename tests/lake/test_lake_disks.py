@@ -1,0 +1,215 @@
+"""A disk that is full, limited or read-only: one line that says so, and a lake that is as it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+from lake_samples import SPRING, bars_of, contents, file_of
+
+from slipstream.cli.errors import run
+from slipstream.cli.main import app
+from slipstream.errors import DataError, SlipstreamError
+from slipstream.lake.datasets import BARS
+from slipstream.lake.lake_check import check_path
+from slipstream.lake.panel_import import import_frame
+from slipstream.lake.parts import DamagedPart, UnreadablePart, decode
+from slipstream.lake.place import Place
+from slipstream.lake.repair import repair
+from slipstream.lake.store import Lake
+
+ON_A_DISK = Path(__file__).with_name("lake_on_a_disk.py")
+
+
+def commands(*words: object, namespace: bool = False) -> list[dict]:
+    """What came of each command on such a disk."""
+    apart = ["unshare", "--mount", "--propagation", "private"] if namespace else []
+    ended = subprocess.run(
+        [*apart, sys.executable, ON_A_DISK, *map(str, words)], capture_output=True, text=True, check=False, timeout=100
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return [json.loads(line) for line in ended.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def mounts(tmp_path_factory):
+    """Skip where this user may not mount anything."""
+    folder = tmp_path_factory.mktemp("mount")
+    try:
+        tried = subprocess.run(
+            ["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        pytest.skip("there is no unshare on this system")
+    if tried.returncode != 0:
+        pytest.skip(f"mounting is not permitted here: {tried.stderr.strip()}")
+
+
+def assert_refused_in_one_line(told: dict, reason: str) -> None:
+    assert told["code"] == 1, told
+    assert told["out"] == ""
+    assert told["err"].startswith("error: ")
+    assert told["err"].count("\n") == 1
+    assert reason in told["err"]
+    assert told["same"]
+
+
+@pytest.fixture
+def panel(make_candles):
+    return make_candles(("BTC", "ETH"), hours=96, start=SPRING)
+
+
+@pytest.fixture
+def longer(make_candles):
+    return make_candles(("BTC", "ETH", "SOL", "kPEPE"), hours=96 * 3, start=SPRING)
+
+
+@pytest.mark.parametrize("limit", [0, 700, 2500, 9000])
+@pytest.mark.parametrize("there_is_a_lake", [True, False])
+def test_a_file_that_may_not_grow_is_one_error_and_no_damage(tmp_path, panel, longer, write, there_is_a_lake, limit):
+    """The smaller limits stop the table's log, the larger ones a part."""
+    if there_is_a_lake:
+        import_frame(panel, Lake.open(tmp_path / "lake", create=True))
+    file = write(longer)
+    (told,) = commands("limited", tmp_path / "lake", file, limit)
+    assert_refused_in_one_line(told, "File too large")
+    lake = Lake.open(tmp_path / "lake", create=True)
+    import_frame(longer, lake)
+    assert lake.read(BARS).equals(bars_of(longer).sort(BARS.key))
+    assert [finding for finding in check_path(tmp_path / "lake") if finding.grade == "error"] == []
+
+
+def test_a_log_that_cannot_be_summed_up_leaves_the_commit_in_force_and_says_so(tmp_path, panel, write):
+    """Every twentieth commit writes a checkpoint, which is larger than all else."""
+    lake = Lake.open(tmp_path / "lake", create=True)
+    for number in range(19):
+        lake.upsert(BARS, bars_of(panel).with_columns(volume=pl.lit(float(number))))
+    assert lake.table(BARS).version() == 19
+    (told,) = commands("limited", tmp_path / "lake", write(panel), 12_000)
+    assert told["code"] == 1
+    assert told["err"].count("\n") == 1
+    assert "bars: version 20 is in force, but the disk refused to secure its log" in told["err"]
+    assert lake.read(BARS).equals(bars_of(panel))
+    import_frame(panel, lake)
+    assert [finding for finding in check_path(tmp_path / "lake") if finding.grade == "error"] == []
+
+
+def test_a_full_disk_is_one_error_and_no_damage(tmp_path, mounts, panel, longer, write):
+    """With ever more room the import fails ever later: at a folder, a part, the log; the old rows stay as they are."""
+    room = [0, 4, 8, 16, 28, 40]
+    first, *rest, last = commands(
+        "full", tmp_path, write(panel, "old.parquet"), write(longer, "new.parquet"), *room, namespace=True
+    )
+    assert first["code"] == 0
+    for told, check in zip(rest[::2], rest[1::2], strict=True):
+        assert_refused_in_one_line(told, "No space left on device")
+        assert check["code"] == 0, check
+        assert json.loads(check["out"])["errors"] == 0
+    assert (last["code"], last["same"]) == (0, False)
+
+
+def test_a_read_only_disk_can_be_read_and_nothing_else(tmp_path, mounts, panel, longer, write):
+    lake = Lake.open(tmp_path / "lake", create=True)
+    import_frame(panel, lake)
+    *refused, check, status, elsewhere = commands(
+        "read-only", tmp_path / "lake", write(longer, "new.parquet"), namespace=True
+    )
+    for told in (*refused, elsewhere):
+        assert_refused_in_one_line(told, "Read-only file system")
+    assert (check["code"], status["code"]) == (0, 0)
+    assert "BTC" in status["out"]
+
+
+@pytest.fixture
+def lake(tmp_path, panel):
+    lake = Lake.open(tmp_path / "lake", create=True)
+    import_frame(panel, lake)
+    return lake
+
+
+@pytest.fixture
+def unreadable(lake, monkeypatch):
+    """A part that is there and cannot be read, as on a failing disk or without permission."""
+    part = lake.parts(BARS)[0]
+    read = Place.read
+
+    def refusing(place: Place, name: str) -> bytes | None:
+        if name.endswith(part.path):
+            raise OSError(5, "Input/output error", name)
+        return read(place, name)
+
+    monkeypatch.setattr(Place, "read", refusing)
+    return part
+
+
+def test_a_part_that_cannot_be_read_is_one_line_to_a_reader(lake, unreadable, capsys):
+    with pytest.raises(UnreadablePart):
+        decode(BARS, lake.place, unreadable)
+    with pytest.raises(DataError, match=r"month=2025-03/.*cannot be read .*Input/output error"):
+        lake.read(BARS)
+    assert run(app, ["data", "check", "--lake", lake.place.url]) == 1
+    assert "cannot be read" in "".join(capsys.readouterr().out.split("\n"))
+
+
+def test_a_part_that_cannot_be_read_is_not_given_up_by_a_repair(lake, unreadable):
+    """It may be whole: a network that is down must not make a repair fall back on older rows."""
+    with pytest.raises(SlipstreamError, match="cannot be read .*see to it, then repair"):
+        repair(lake, BARS, apply=True)
+    assert unreadable in lake.parts(BARS)
+
+
+def test_coins_of_a_part_that_cannot_be_read_are_refused(lake, panel, unreadable):
+    report = lake.upsert(BARS, bars_of(panel).with_columns(volume=pl.lit(1.0)))
+    assert set(report.refused) == {"BTC", "ETH"}
+    assert unreadable in lake.parts(BARS)
+
+
+def test_a_file_system_without_second_names_gets_a_copy(lake, panel, monkeypatch):
+    part = lake.parts(BARS)[0]
+    body = file_of(lake, BARS).read_bytes()
+
+    def refused(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", refused)
+    lake.upsert(BARS, bars_of(panel).with_columns(volume=pl.lit(1.0)))
+    assert (lake.place.folder / "_backup" / "bars" / part.path).read_bytes() == body
+
+
+def test_parts_whose_log_is_gone_are_not_forgotten(lake, panel):
+    """A new log beside them would make the next refresh the whole of the table."""
+    before = contents(lake)
+    log = lake.place.folder / "bars" / "_delta_log"
+    log.rename(log.with_name("elsewhere"))
+    with pytest.raises(DataError, match=r"the part lies there, but the table's log is gone; restore bars/_delta_log"):
+        lake.upsert(BARS, bars_of(panel)[:5])
+    assert not log.exists()
+    log.with_name("elsewhere").rename(log)
+    assert contents(lake)["bars"].equals(before["bars"])
+
+
+def test_a_path_that_the_delta_library_would_misread_is_refused(tmp_path):
+    with pytest.raises(DataError, match="percent sign"):
+        Lake.open(tmp_path / "a%20b" / "lake", create=True)
+    assert not (tmp_path / "a b").exists()
+
+
+@pytest.mark.parametrize("name", ["with space", "100%", "ü#?&", "[1]*"])
+def test_any_other_path_will_do(tmp_path, panel, name):
+    import_frame(panel, Lake.open(tmp_path / name, create=True))
+    assert Lake.open(tmp_path / name).read(BARS).equals(bars_of(panel))
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [name]
+
+
+def test_a_trusted_file_that_makes_the_reader_give_up_is_still_only_damaged(lake, monkeypatch):
+    def panics(*_: object, **__: object) -> None:
+        raise pl.exceptions.PanicException("index out of range")
+
+    monkeypatch.setattr(pl, "read_parquet", panics)
+    with pytest.raises(DamagedPart, match="cannot be decoded"):
+        decode(BARS, lake.place, lake.parts(BARS)[0], trust=True)
