@@ -37,8 +37,8 @@ def test_every_cell_says_how_many_bars_of_the_month_are_there() -> None:
     assert hints == [
         "BTC 2025-01: 24 of 744 bars",
         "BTC 2025-02: 24 of 672 bars",
-        "ETH 2025-01: 19 of 744 bars",
-        "ETH 2025-02: 24 of 672 bars",
+        "ETH 2025-01: 20 of 744 bars",
+        "ETH 2025-02: 23 of 672 bars",
     ]
     assert "<td>ETH</td><td>2025-01-31 21:00</td><td>5</td>" in text
 
