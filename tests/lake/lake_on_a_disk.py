@@ -1,11 +1,11 @@
 """Runs in a process of its own, on a disk that refuses: commands to a lake, as a user gives them.
 
-    lake_on_a_disk.py limited LAKE FILE BYTES       no file may grow beyond so many bytes
+    lake_on_a_disk.py limited FOLDER FILE BYTES...  no file may grow beyond so many bytes, in the lakes FOLDER/BYTES
     lake_on_a_disk.py full FOLDER OLD NEW KIB...    a disk of two MiB, with so much left free each time
     lake_on_a_disk.py read-only LAKE FILE           the lake's folder is mounted read-only
 
 The last two must run in a mount namespace of their own (``unshare --mount``). Prints one JSON object per command:
-its words, its exit code, what it printed, and whether the lake's rows are as they were.
+its words, its exit code, what it printed, whether the lake's rows are as they were, and how many each table has.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ def told(lake: Path, *words: str) -> None:
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         code = run(app, ["data", *words])
-    same_rows = same(before, rows(lake))
-    print(json.dumps({"words": words, "code": code, "out": out.getvalue(), "err": err.getvalue(), "same": same_rows}))
+    after = rows(lake)
+    counts = {name: table.height for name, table in after.items()}
+    said = {"words": words, "code": code, "out": out.getvalue(), "err": err.getvalue()}
+    print(json.dumps({**said, "same": same(before, after), "rows": counts}))
 
 
 def rows(lake: Path) -> dict:
@@ -44,12 +46,20 @@ def rows(lake: Path) -> dict:
         return {}
 
 
-def limited(lake: Path, file: str, limit: int) -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    told(lake, "import", file, "--lake", str(lake))
+def limited(folder: Path, file: str, limits: list[int]) -> None:
+    for limit in limits:
+        child = os.fork()  # the commands are imported by each, since their threads do not survive a fork
+        if child == 0:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+            told(folder / str(limit), "import", file, "--lake", str(folder / str(limit)))
+            sys.stdout.flush()
+            os._exit(0)
+        if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0:
+            sys.exit("a command failed")
 
 
 def full(folder: Path, old: str, new: str, left_free: list[int]) -> None:
+    folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], check=True)
     lake, ballast = folder / "lake", folder / "ballast"
     told(lake, "import", old, "--lake", str(lake))
@@ -76,7 +86,7 @@ def read_only(lake: Path, file: str) -> None:
 if __name__ == "__main__":
     place = Path(sys.argv[2])
     if sys.argv[1] == "limited":
-        limited(place, sys.argv[3], int(sys.argv[4]))
+        limited(place, sys.argv[3], [int(word) for word in sys.argv[4:]])
     elif sys.argv[1] == "full":
         full(place, sys.argv[3], sys.argv[4], [int(word) for word in sys.argv[5:]])
     else:

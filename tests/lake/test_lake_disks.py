@@ -69,19 +69,19 @@ def longer(make_candles):
     return make_candles(("BTC", "ETH", "SOL", "kPEPE"), hours=96 * 3, start=SPRING)
 
 
-@pytest.mark.parametrize("limit", [0, 700, 2500, 9000])
 @pytest.mark.parametrize("there_is_a_lake", [True, False])
-def test_a_file_that_may_not_grow_is_one_error_and_no_damage(tmp_path, panel, longer, write, there_is_a_lake, limit):
+def test_a_file_that_may_not_grow_is_one_error_and_no_damage(tmp_path, panel, longer, write, there_is_a_lake):
     """The smaller limits stop the table's log, the larger ones a part."""
-    if there_is_a_lake:
-        import_frame(panel, Lake.open(tmp_path / "lake", create=True))
-    file = write(longer)
-    (told,) = commands("limited", tmp_path / "lake", file, limit)
-    assert_refused_in_one_line(told, "File too large")
-    lake = Lake.open(tmp_path / "lake", create=True)
-    import_frame(longer, lake)
-    assert lake.read(BARS).equals(bars_of(longer).sort(BARS.key))
-    assert [finding for finding in check_path(tmp_path / "lake") if finding.grade == "error"] == []
+    limits = [0, 700, 2500, 9000]
+    for limit in limits:
+        if there_is_a_lake:
+            import_frame(panel, Lake.open(tmp_path / str(limit), create=True))
+    for limit, told in zip(limits, commands("limited", tmp_path, write(longer), *limits), strict=True):
+        assert_refused_in_one_line(told, "File too large")
+        lake = Lake.open(tmp_path / str(limit), create=True)
+        import_frame(longer, lake)
+        assert lake.read(BARS).equals(bars_of(longer).sort(BARS.key))
+        assert [finding for finding in check_path(tmp_path / str(limit)) if finding.grade == "error"] == []
 
 
 def test_a_log_that_cannot_be_summed_up_leaves_the_commit_in_force_and_says_so(tmp_path, panel, write):
@@ -90,27 +90,33 @@ def test_a_log_that_cannot_be_summed_up_leaves_the_commit_in_force_and_says_so(t
     for number in range(19):
         lake.upsert(BARS, bars_of(panel).with_columns(volume=pl.lit(float(number))))
     assert lake.table(BARS).version() == 19
-    (told,) = commands("limited", tmp_path / "lake", write(panel), 12_000)
+    (tmp_path / "lake").rename(tmp_path / "12000")
+    (told,) = commands("limited", tmp_path, write(panel), 12_000)
+    lake = Lake.open(tmp_path / "12000")
     assert told["code"] == 1
     assert told["err"].count("\n") == 1
     assert "bars: version 20 is in force, but the disk refused to secure its log" in told["err"]
     assert lake.read(BARS).equals(bars_of(panel))
     import_frame(panel, lake)
-    assert [finding for finding in check_path(tmp_path / "lake") if finding.grade == "error"] == []
+    assert [finding for finding in check_path(tmp_path / "12000") if finding.grade == "error"] == []
 
 
 def test_a_full_disk_is_one_error_and_no_damage(tmp_path, mounts, panel, longer, write):
-    """With ever more room the import fails ever later: at a folder, a part, the log; the old rows stay as they are."""
-    room = [0, 4, 8, 16, 28, 40]
+    """With ever more room the import fails ever later: at a folder, a part, the log. Each table is as it was or new."""
+    room = [0, 4, 8, 16, 28, 40, 80]
     first, *rest, last = commands(
-        "full", tmp_path, write(panel, "old.parquet"), write(longer, "new.parquet"), *room, namespace=True
+        "full", tmp_path / "disk", write(panel, "old.parquet"), write(longer, "new.parquet"), *room, namespace=True
     )
-    assert first["code"] == 0
+    assert (first["code"], first["rows"]) == (0, {"bars": 192, "funding": 192})
+    assert_refused_in_one_line(rest[0], "No space left on device")
     for told, check in zip(rest[::2], rest[1::2], strict=True):
-        assert_refused_in_one_line(told, "No space left on device")
+        assert told["code"] == 1, told
+        assert told["err"].count("\n") == 1
+        assert "No space left on device" in told["err"]
+        assert set(told["rows"].values()) <= {192, 1152}
         assert check["code"] == 0, check
         assert json.loads(check["out"])["errors"] == 0
-    assert (last["code"], last["same"]) == (0, False)
+    assert (last["code"], last["rows"]) == (0, {"bars": 1152, "funding": 1152})
 
 
 def test_a_read_only_disk_can_be_read_and_nothing_else(tmp_path, mounts, panel, longer, write):
@@ -158,7 +164,7 @@ def test_a_part_that_cannot_be_read_is_one_line_to_a_reader(lake, unreadable, ca
 
 def test_a_part_that_cannot_be_read_is_not_given_up_by_a_repair(lake, unreadable):
     """It may be whole: a network that is down must not make a repair fall back on older rows."""
-    with pytest.raises(SlipstreamError, match="cannot be read .*see to it, then repair"):
+    with pytest.raises(SlipstreamError, match=r"cannot be read .*see to it, then repair"):
         repair(lake, BARS, apply=True)
     assert unreadable in lake.parts(BARS)
 

@@ -36,9 +36,14 @@ def research_panel(data: Path | None, data_dir: Path, interval: str) -> Panel:
     folder = data_dir / "market_data"
     files = {name: folder / f"{name}_{interval}.csv" for name in ("log_returns", "funding_sum", "volume_usd")}
     if not files["log_returns"].is_file():
+        from slipstream.lake.datasets import INTERVAL_MS
+
+        load = f"hl-load --all --days 180 --interval {interval} --out-prefix {data_dir}"
         raise DataError(
             f"{files['log_returns']}: no such file; give --data, or write it with: "
-            f"slipstream data export --data FILE --interval {interval} --out {folder}"
+            + (f"{load} (or, from a file of bars: " if interval in INTERVAL_MS else "")
+            + f"slipstream data export --data FILE --interval {interval} --out {folder}"
+            + (")" if interval in INTERVAL_MS else "")
         )
     from slipstream.core.frames import panel_from_returns
     from slipstream.lake.wide_csv import read_wide_csv

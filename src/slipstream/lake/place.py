@@ -26,6 +26,7 @@ from slipstream.lake.locate import as_url
 
 _LOCK = "lock"
 _LONGEST_REASON = 240
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _REMOTE = ("s3://", "s3a://")
 _DECODED = re.compile("%[0-9A-Fa-f]{2}")
 """What the Delta library takes for an encoded character of a path, so that it would write into another folder."""
@@ -235,7 +236,7 @@ def _remote_errors() -> Iterator[None]:
 
 def one_line(problem: Exception) -> str:
     """The message of an error of a library, which may run over many lines, in one of reasonable length."""
-    text = " ".join(str(problem).split())
+    text = " ".join(_COLOUR.sub("", str(problem)).split())
     return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
 
 

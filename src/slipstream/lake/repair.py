@@ -17,6 +17,7 @@ import polars as pl
 from slipstream.errors import DataError, SlipstreamError
 from slipstream.lake.datasets import BARS, BOOKS, FUNDING, INTERVAL_MS, QUOTES, Dataset
 from slipstream.lake.parts import Content, DamagedPart, Part, UnreadablePart, decode, decode_body, encode
+from slipstream.lake.place import one_line
 from slipstream.lake.refresh import Refresh
 from slipstream.lake.schema import SETTLEMENT_RULES, bar_rules
 from slipstream.lake.store import Lake, parts_of
@@ -79,7 +80,7 @@ def repair(lake: Lake, dataset: Dataset, *, apply: bool) -> list[Mend]:
             raise SlipstreamError(f"{lake.place.url}: {dataset.name}: {problem}; see to it, then repair") from problem
         except OSError as problem:
             raise SlipstreamError(
-                f"{lake.place.url}: the lake could not be read or written ({problem}); nothing more was mended"
+                f"{lake.place.url}: the lake could not be read or written ({one_line(problem)}); no more was mended"
             ) from problem
         if plan is not None:
             done.append(plan.mend)

@@ -292,7 +292,8 @@ class Lake:
                 time.sleep(random.uniform(0.0, min(_LONGEST_PAUSE_S, 0.01 * 2**attempt)))  # noqa: S311 - a pause
         except OSError as problem:
             raise SlipstreamError(
-                f"{self.place.url}: the lake could not be written ({problem}); it is whole, go on once that is mended"
+                f"{self.place.url}: the lake could not be written ({one_line(problem)}); it is whole, go on once that "
+                "is mended"
             ) from problem
         raise SlipstreamError(f"{self.place.url}: other writers came first {_ATTEMPTS} times; try again later")
 

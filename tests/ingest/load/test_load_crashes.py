@@ -1,4 +1,4 @@
-"""``hl-load`` killed with SIGKILL at a random moment: the lake is sound, holds true rows only, and a re-run completes."""
+"""``hl-load`` killed with SIGKILL at a random moment: a sound lake, true rows only, and a re-run that completes it."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ Between the two lie column buffers of bounded size. Every flush takes them away 
 is received while the disk is written waits for the next flush. If the disk is slower than the feeds for so long that
 the bound is reached, events are dropped, and that is said and recorded: their feed gets a gap in ``stream_gaps``.
 
-What a ``kill -9`` loses is what came since the last flush began.
+What a ``kill -9`` loses is what came since the last flush began: one interval, and what a write takes.
 """
 
 from __future__ import annotations
@@ -155,6 +155,7 @@ class Recorder:
             await self._until(due_s)
             due_s = self._clock.monotonic() + every_s
             flushed = await self.flush()
+            log.debug("wrote %d rows in %.3f s", flushed.rows, flushed.seconds)
             if flushed.seconds > every_s:
                 log.warning(
                     "writing %d rows took %.1f s, longer than the flush interval of %.1f s: storage is slow, and a "

@@ -1,12 +1,11 @@
 """What Binance's USD-M futures REST allows.
 
-Checked on 2026-11-22 against the venue's pages on limits, klines, funding rate history and book ticker. The limit of
-weight per minute is also read from the venue itself, in the answer to exchangeInfo. Confirm before live use.
+Set down on 2026-11-28 from what is generally known of the venue's tables; not confirmed against the venue. The limit of
+weight per minute, which matters most, is read from the venue itself, in the answer to exchangeInfo. Confirm the rest
+before live use.
 """
 
 from __future__ import annotations
-
-CHECKED_ON = "2026-11-22"
 
 VENUE_WEIGHT_PER_MINUTE = 2400
 WEIGHT_PER_MINUTE = 1800
