@@ -19,8 +19,8 @@ from slipstream.cli.research_horizon import find_optimal_h_joint
 from slipstream.strategies.gradient.cli import compute_signals, run_backtest
 from venue_process import venue_process
 
-DAYS = 105
-COINS = 13
+DAYS = 84
+COINS = 15
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_each_step_of_the_quick_start_reads_what_the_one_before_wrote(url, folde
     assert len(wide) == DAYS * 6
     assert len(wide[0]) == 1 + COINS - 1, "known_at, and every market but the delisted one"
 
-    horizons = (12, 24)
+    horizons = (8, 12)
     assert script(factors, "--H", *horizons, "--K", 30, "--weight-method", "sqrt") == 0
     printed = capsys.readouterr().out
     known = {row["known_at"] for row in wide}
@@ -80,28 +80,32 @@ def test_each_step_of_the_quick_start_reads_what_the_one_before_wrote(url, folde
     assert compute_signals([]) == 0
     scores = rows(folder / "data/gradient/signals/trend_strength.csv")
     assert set(scores[0]) == set(wide[0])
+    capsys.readouterr()
     assert run_backtest(["--", "--json"]) == 0
-    book = json.loads(capsys.readouterr().out.partition("\n{")[2].join(["{", ""]))
+    book = json.loads(capsys.readouterr().out)
     assert book["coins"] == COINS - 1
     assert book["decisions"] > 100
     traded = rows(folder / "data/gradient/backtests/portfolio_returns.csv")
     assert traded[-1]["known_at"] == "2025-06-01T12:00:00Z"
 
 
+LOAD = "hl-load --all --days 180 --interval 4h --out-prefix data"
+EXPORT = "slipstream data export --data FILE --interval 4h"
 STEPS = {
-    "build_pca_factor.py": lambda: script(factors, "--H", 8),
-    "find_optimal_H_joint.py": lambda: script(find_optimal_h_joint, "--H", 8),
-    "gradient-signals": lambda: compute_signals([]),
-    "gradient-backtest": lambda: run_backtest([]),
+    "build_pca_factor.py": (lambda: script(factors, "--H", 8), LOAD),
+    "find_optimal_H_joint.py": (lambda: script(find_optimal_h_joint, "--H", 8), LOAD),
+    "gradient-signals": (lambda: compute_signals([]), EXPORT),
+    "gradient-backtest": (lambda: run_backtest([]), EXPORT),
 }
 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_step_taken_too_early_names_the_file_it_lacks_and_the_command_that_writes_it(folder, capsys, step):
-    assert STEPS[step]() == 2
+    take, remedy = STEPS[step]
+    assert take() == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "data/market_data/log_returns_4h.csv: no such file" in line
-    assert "hl-load --all --days 180" in line
+    assert remedy in line
     assert list(folder.iterdir()) == []
 
 

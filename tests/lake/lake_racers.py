@@ -1,7 +1,7 @@
 """Runs in a process of its own: forks four writers into one lake that begin at once. See ``test_lake_writers.py``.
 
-    lake_racers.py write LAKE       all four refresh bars and append quotes
-    lake_racers.py compact LAKE     the first compacts and vacuums until the others have appended all their quotes
+    lake_racers.py write LAKE [ROUNDS]  all four refresh bars and append quotes
+    lake_racers.py compact LAKE         the first compacts and vacuums until the others have appended all their quotes
 
 Says per writer how many commits it put in force and how many were refused because another came first.
 """
@@ -50,10 +50,10 @@ def bars(coin: str, first_hour: int, number: float) -> pl.DataFrame:
     return rows.with_columns(**prices, volume=pl.lit(number)).select(BARS.names).cast(dict(BARS.schema))
 
 
-def rounds_of(writer: int) -> list[tuple[pl.DataFrame, pl.DataFrame]]:
+def rounds_of(writer: int, rounds: int = ROUNDS) -> list[tuple[pl.DataFrame, pl.DataFrame]]:
     """What a writer writes, round by round: bars to merge and quotes to append."""
     out = []
-    for turn in range(ROUNDS):
+    for turn in range(rounds):
         number = float(ROUNDS * writer + turn)
         own = bars(f"W{writer}", HOURS * turn, number)
         apart = bars("ALL", 24 + HOURS * (ROUNDS * writer + turn), number)
@@ -62,26 +62,26 @@ def rounds_of(writer: int) -> list[tuple[pl.DataFrame, pl.DataFrame]]:
     return out
 
 
-def everything(writers: Sequence[int] = range(WRITERS)) -> tuple[pl.DataFrame, pl.DataFrame]:
+def everything(writers: Sequence[int] = range(WRITERS), rounds: int = ROUNDS) -> tuple[pl.DataFrame, pl.DataFrame]:
     """All bars, the last writer's where several write the same, and all quotes, each in the order of the key."""
-    written = [turn for writer in writers for turn in rounds_of(writer)]
+    written = [turn for writer in writers for turn in rounds_of(writer, rounds)]
     series = pl.concat(rows for rows, _ in written).unique(list(BARS.key), keep="last").sort(BARS.key)
     return series, pl.concat(rows for _, rows in written).sort(QUOTES.key)
 
 
-def work(kind: str, writer: int, lake: Lake) -> None:
+def work(kind: str, writer: int, lake: Lake, rounds: int) -> None:
     if kind == "compact" and writer == 0:
         while lake.read(QUOTES).height < everything(range(1, WRITERS))[1].height or len(lake.parts(QUOTES)) > 1:
             compact(lake, QUOTES)
             vacuum(lake, QUOTES, now_ms=NOW_MS)
         return
-    for series, events in rounds_of(writer):
+    for series, events in rounds_of(writer, rounds):
         if kind == "write":
             lake.upsert(BARS, series)
         lake.append(QUOTES, events)
 
 
-def main(kind: str, place: str) -> None:
+def main(kind: str, place: str, rounds: int = ROUNDS) -> None:
     begin, released = os.pipe()
     children = []
     for writer in range(WRITERS):
@@ -91,7 +91,7 @@ def main(kind: str, place: str) -> None:
             os.close(released)
             lake = Counting(Lake.open(place, create=True).place)
             os.read(begin, 1)
-            work(kind, writer, lake)
+            work(kind, writer, lake, rounds)
             os.write(said, f"{lake.done} {lake.refused}\n".encode())
             os._exit(0)
         os.close(said)
@@ -105,4 +105,4 @@ def main(kind: str, place: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main(sys.argv[1], sys.argv[2], *map(int, sys.argv[3:]))

@@ -76,7 +76,7 @@ def assert_old_or_new(lakes: list[Path], before: dict[str, pl.DataFrame]) -> dic
 
 
 DEFAULT_AND_FULL = pytest.mark.parametrize(
-    ("scope", "step"), [("writing", 12), pytest.param("all", 1, marks=[pytest.mark.full, pytest.mark.timeout(1500)])]
+    ("scope", "step"), [("writing", 12), pytest.param("all", 3, marks=[pytest.mark.full, pytest.mark.timeout(1500)])]
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -157,15 +156,14 @@ def test_a_writer_that_is_always_too_late_gives_up_and_says_so(lake, history, mo
     assert set(lake.read(BARS)["volume"]) == {2.0}
 
 
-def raced(folder: Path, kind: str, **environment: str) -> list[tuple[int, int]]:
+def raced(place: str | Path, *words: str) -> list[tuple[int, int]]:
     """Four processes at once; how many commits each put in force, and how many were refused."""
     ended = subprocess.run(
-        [sys.executable, RACERS, kind, str(folder)],
+        [sys.executable, RACERS, words[0], str(place), *words[1:]],
         capture_output=True,
         text=True,
         check=False,
         timeout=100,
-        env=os.environ | environment,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return [(int(done), int(refused)) for done, refused in (line.split() for line in ended.stdout.splitlines())]

@@ -38,12 +38,11 @@ def research_panel(data: Path | None, data_dir: Path, interval: str) -> Panel:
     if not files["log_returns"].is_file():
         from slipstream.lake.datasets import INTERVAL_MS
 
-        load = f"hl-load --all --days 180 --interval {interval} --out-prefix {data_dir}"
+        from_file = f"slipstream data export --data FILE --interval {interval} --out {folder}"
+        load = f"hl-load --all --days 180 --interval {interval} --out-prefix {data_dir} (or, from a file: {from_file})"
         raise DataError(
             f"{files['log_returns']}: no such file; give --data, or write it with: "
-            + (f"{load} (or, from a file of bars: " if interval in INTERVAL_MS else "")
-            + f"slipstream data export --data FILE --interval {interval} --out {folder}"
-            + (")" if interval in INTERVAL_MS else "")
+            f"{load if interval in INTERVAL_MS else from_file}"
         )
     from slipstream.core.frames import panel_from_returns
     from slipstream.lake.wide_csv import read_wide_csv

@@ -88,7 +88,7 @@ def assert_files_are_whole(folder: Path, final: Path) -> None:
         assert set(file.read_text().splitlines()) <= lines, file.name
 
 
-@pytest.mark.parametrize("kills", [6, pytest.param(200, marks=[pytest.mark.full, pytest.mark.timeout(1800)])])
+@pytest.mark.parametrize("kills", [4, pytest.param(200, marks=[pytest.mark.full, pytest.mark.timeout(1800)])])
 def test_a_load_killed_at_a_random_moment_leaves_true_rows_and_a_rerun_completes_it(
     tmp_path, monkeypatch, capsys, kills
 ):
