@@ -6,7 +6,8 @@ A server in a process of its own, on another core where there is one, sends fram
 quotes of both venues, books of five levels a side, trades and contexts of ten coins. The recorder, pinned to one core,
 writes every event both to the lake and, as far as the documented files hold it, to CSV; it is measured at the wanted
 rate and flat out. The peer does what a script would: json.loads, a list of dicts, and DataFrame.to_csv in append mode
-at every flush; it writes CSV only, the lake is on top for ours.
+at every flush; it writes CSV only, the lake is on top for ours. A rate counts from the first message to the end of the
+last write; on a machine that does other work, too, the figure per second of processor time is the steadier one.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import time
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
+from typing import ClassVar
 
 COINS = ["BTC", "ETH", "SOL", "XRP", "DOGE", "AVAX", "LINK", "SUI", "ARB", "HYPE"]
 PATHS = {"/ws": 0, "/public/ws": 1, "/market/ws": 2}
@@ -178,6 +180,7 @@ async def ours(port: int, folder: Path, done: asyncio.Event, *, with_lake: bool)
     from slipstream.ingest.recorder.session import Schedule, record, session_name
     from slipstream.lake.store import Lake
     from slipstream.venues.clock import SystemClock
+    from slipstream.venues.stream import Data
 
     clock = SystemClock(time.time_ns)
     session = session_name(clock.now_ms())
@@ -192,16 +195,25 @@ async def ours(port: int, folder: Path, done: asyncio.Event, *, with_lake: bool)
     rejects = Rejects(folder / "rejects.jsonl")
 
     class UntilClosed(Recorder):
-        """Ends when the server does."""
+        """Ends when the server has closed every socket."""
+
+        first = (0.0, 0.0)
+        closed: ClassVar[set[str]] = set()
+
+        def received(self, venue: str, data: Data) -> None:
+            self.first = self.first if self.first[0] else now()
+            super().received(venue, data)
 
         def went_down(self, venue: str, feeds: Sequence[str], reason: str) -> None:
-            done.set()
+            self.closed.update(feeds)
+            if len(self.closed) == len(self.feeds):
+                done.set()
             super().went_down(venue, feeds, reason)
 
     recorder = UntilClosed(outputs, recordings.FEEDS, session, clock=clock, rejects=rejects)
     report = await record(recorder, connections, Schedule(FLUSH_S), clock=clock, rng=random.Random(1), stop=done)
     rows = sum(feed.total for feed in report.feeds)
-    return {"messages": rows, "dropped": sum(feed.dropped for feed in report.feeds), "rejected": report.rejected}
+    return {"messages": rows, **since(recorder.first)}
 
 
 async def peer(port: int, folder: Path, done: asyncio.Event) -> dict:
@@ -210,11 +222,12 @@ async def peer(port: int, folder: Path, done: asyncio.Event) -> dict:
     import pandas as pd
 
     rows: dict[str, list[dict]] = {}
-    messages = 0
+    messages, first, closed = 0, (0.0, 0.0), 0
 
     def take(text: str) -> None:
-        nonlocal messages
-        said, now = json.loads(text), time.time()
+        nonlocal messages, first
+        first = first if first[0] else now()
+        said, at = json.loads(text), time.time()
         if "e" in said:
             kind, coin = said["e"], said["s"]
             row = {key: said[key] for key in (("b", "B", "a", "A") if kind == "bookTicker" else ("p", "q", "m", "a"))}
@@ -239,13 +252,16 @@ async def peer(port: int, folder: Path, done: asyncio.Event) -> dict:
         else:
             return
         messages += 1
-        rows.setdefault(f"{kind}_{coin}", []).append({"timestamp": now, "symbol": coin, **row})
+        rows.setdefault(f"{kind}_{coin}", []).append({"timestamp": at, "symbol": coin, **row})
 
     async def listen(session: aiohttp.ClientSession, path: str) -> None:
         async with session.ws_connect(f"ws://127.0.0.1:{port}{path}", compress=0) as socket:
             async for one in socket:
                 take(one.data)
-        done.set()
+        nonlocal closed
+        closed += 1
+        if closed == len(PATHS):
+            done.set()
 
     async def flush() -> None:
         while True:
@@ -261,19 +277,28 @@ async def peer(port: int, folder: Path, done: asyncio.Event) -> dict:
     async with aiohttp.ClientSession() as session:
         tasks = [asyncio.ensure_future(one) for one in (*(listen(session, path) for path in PATHS), flush())]
         await done.wait()
-        await asyncio.sleep(0.2)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         write()
-    return {"messages": messages, "dropped": 0, "rejected": 0}
+    return {"messages": messages, **since(first)}
+
+
+def now() -> tuple[float, float]:
+    """Seconds of the clock and of the processor."""
+    return time.perf_counter(), time.process_time()
+
+
+def since(first: tuple[float, float]) -> dict[str, float]:
+    """Time and processor time from the first message to the last write."""
+    seconds, cpu_s = now()
+    return {"seconds": seconds - first[0], "cpu_s": cpu_s - first[1]}
 
 
 def client(role: str, port: int) -> None:
     """Run one recorder and print what it took."""
     logging.disable(logging.WARNING)  # the server's goodbye is no news here
     with tempfile.TemporaryDirectory() as folder:
-        begun, cpu = time.perf_counter(), time.process_time()
 
         async def run() -> dict:
             done = asyncio.Event()
@@ -282,8 +307,6 @@ def client(role: str, port: int) -> None:
             return await ours(port, Path(folder), done, with_lake=role == "lake")
 
         outcome = asyncio.run(run())
-        outcome["cpu_s"] = time.process_time() - cpu
-        outcome["seconds"] = time.perf_counter() - begun
         outcome["peak_rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps(outcome), flush=True)
 
@@ -302,8 +325,10 @@ def measure(role: str, seconds: float, rate: float) -> dict:
     return {
         **got,
         "sent": sent["sent"],
-        "rate": got["messages"] / sent["seconds"],
-        "busy": got["cpu_s"] / sent["seconds"],
+        "sent_rate": sent["sent"] / sent["seconds"],
+        "rate": got["messages"] / got["seconds"],
+        "per_core_second": got["messages"] / got["cpu_s"],
+        "late_s": got["seconds"] - sent["seconds"],
     }
 
 
@@ -340,17 +365,20 @@ def main() -> None:
             ("pandas peer, CSV only", pandas),
         ):
             print(
-                f"{name:28}{one['rate']:>9,.0f} msgs/s  core {one['busy']:>4.0%} busy  "
+                f"{name:28}{one['rate']:>8,.0f} msgs/s {one['per_core_second']:>8,.0f} per second of a core  "
                 f"peak RSS {one['peak_rss_mb']:.0f} MB  recorded {one['messages']:,} of {one['sent']:,}"
             )
-        ratio = csv["rate"] / pandas["rate"]
-        print(f"recorder / peer: {ratio:.2f}x CSV only, {flat['rate'] / pandas['rate']:.2f}x with the lake on top")
+        ratios = [one["per_core_second"] / pandas["per_core_second"] for one in (csv, flat)]
+        print(
+            f"recorder / peer, per second of a core: {ratios[0]:.2f}x CSV only, {ratios[1]:.2f}x with the lake on top"
+        )
         print(f"20,000 msgs/s in 200 MB: {'met' if _met(paced, given.rate) else 'NOT met'}")
 
 
 def _met(paced: dict, rate: float) -> bool:
-    whole = paced["messages"] == paced["sent"] and paced["rate"] >= 0.98 * rate
-    return whole and paced["rate"] >= 19_600 and paced["peak_rss_mb"] < 200
+    """All was recorded, the server was never held up, and the last write was done soon after the last message."""
+    in_time = paced["sent_rate"] >= 0.99 * rate and paced["late_s"] < FLUSH_S
+    return rate >= 20_000 and in_time and paced["messages"] == paced["sent"] and paced["peak_rss_mb"] < 200
 
 
 if __name__ == "__main__":

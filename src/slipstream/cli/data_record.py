@@ -6,7 +6,6 @@ import asyncio
 import json as json_module
 import logging
 import sys
-import time
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from datetime import datetime
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from cyclopts import App, Parameter
 
+from slipstream.cli.clock import wall_clock_ns
 from slipstream.errors import UsageError
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def replay(
         _unix_ms(end),
     )
     pace = _not_negative(speed, "--speed") or None
-    store, clock = Lake.open(lake), SystemClock(_wall_clock_ns)
+    store, clock = Lake.open(lake), SystemClock(wall_clock_ns)
 
     async def run() -> None:
         async for event in played(store, selection, clock=clock, speed=pace):
@@ -187,7 +187,7 @@ def _recording(make: Callable[[Surroundings], Coroutine[Any, Any, T]], rejects: 
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
         around = Surroundings(
-            SystemClock(_wall_clock_ns),
+            SystemClock(wall_clock_ns),
             stop,
             rejects,
             on_start=None if line is None else line.begin,
@@ -299,11 +299,6 @@ def _unix_ms(moment: datetime | None) -> int | None:
         return None
     aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
     return round(aware.timestamp() * 1000)
-
-
-def _wall_clock_ns() -> int:
-    """As finely as the machine knows it, for the stamps of what is received."""
-    return time.time_ns()  # noqa: TID251 - handed to the rooms below as their clock
 
 
 def _say(line: str) -> None:

@@ -59,7 +59,7 @@ def the_market(days: int = 40, coins: int = 6) -> dict[str, list[Coin]]:
 def load_into(
     lake: Lake,
     *coins: str,
-    days: float = 10,
+    days: float = 4,
     interval: str = "4h",
     now_ms: int = NOW,
     clock_off_ms: int = 0,

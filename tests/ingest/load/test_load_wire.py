@@ -15,7 +15,7 @@ from venues.local_faults import Cut, Fault, Replace, Reset, Stall, Status, now_a
 from venues.local_market import Coin
 
 DAY_MS = 24 * HOUR_MS
-START = NOON - 10 * DAY_MS
+START = NOON - 4 * DAY_MS
 ALWAYS = 10**6
 FEW = 500
 """Bars of a length that a venue keeps, instead of 5000."""
@@ -148,7 +148,7 @@ def test_a_late_settlement_is_not_there_yet_and_is_all_that_the_next_load_asks_f
     hour = NOON - (NOON // HOUR_MS % 97) * HOUR_MS  # published more than a minute after its hour
     load_into(lake, "BTC", "ETH", now_ms=hour + 30_000)
     assert settlements_in(lake, "BTC")["ts"].dt.timestamp("ms").max() == hour - HOUR_MS
-    then = load_into(lake, "BTC", "ETH", days=9, now_ms=hour + 5 * 60_000)
+    then = load_into(lake, "BTC", "ETH", days=3, now_ms=hour + 5 * 60_000)
     assert [seen.kind for seen in then.venue.requests] == ["meta", "fundingHistory", "fundingHistory"]
     assert {seen.query["startTime"] for seen in then.venue.asked("fundingHistory")} == {hour}
     last = settlements_in(lake, "BTC").tail(1)

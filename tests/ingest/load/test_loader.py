@@ -196,25 +196,26 @@ def test_an_interrupt_waits_for_the_commit_it_falls_into(lake):
     started, go_on = threading.Event(), threading.Event()
 
     class Slow(Lake):
-        writing = 0
-
         def upsert(self, dataset, rows, *, trust_files=False) -> CommitReport:
-            Slow.writing += 1
             started.set()
             assert go_on.wait(30)
-            done = super().upsert(dataset, rows, trust_files=trust_files)
-            Slow.writing -= 1
-            return done
+            return super().upsert(dataset, rows, trust_files=trust_files)
 
-    slow = Slow(lake.place)
+    clock = VirtualClock(NOW)
 
-    async def when(shelf):
-        await asyncio.to_thread(started.wait, 30)
-        asyncio.get_running_loop().call_later(0.05, go_on.set)
+    async def scenario() -> None:
+        whole_batch = load(Shelf(clock), Slow(lake.place), plans_of(*names(8)), clock=clock, watcher=Watched())
+        task = asyncio.ensure_future(whole_batch)
+        assert await asyncio.to_thread(started.wait, 30)
+        task.cancel()
+        await asyncio.sleep(0.1)
+        assert not task.done()
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert bars_in(lake)["coin"].n_unique() == settlements_in(lake)["coin"].n_unique() == 8
 
-    interrupted(slow, Shelf, when=when)
-    assert Slow.writing == 0
-    assert bars_in(lake)["coin"].n_unique() >= 8
+    asyncio.run(scenario())
 
 
 def test_only_one_batch_is_written_at_a_time(lake):

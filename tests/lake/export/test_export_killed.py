@@ -52,7 +52,7 @@ def generation(bars: pl.DataFrame, funding: pl.DataFrame, number: int) -> tuple[
     )
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(200, marks=[pytest.mark.full, pytest.mark.timeout(900)])])
+@pytest.mark.parametrize("kills", [3, pytest.param(200, marks=[pytest.mark.full, pytest.mark.timeout(1800)])])
 def test_files_are_old_or_new_after_a_kill_and_the_next_export_completes_them(tmp_path, market, kills, out):
     bars, funding = market(COINS, 0, 2900)
     bars.write_parquet(tmp_path / "bars.parquet")
