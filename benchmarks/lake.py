@@ -193,10 +193,10 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as name:
-        measured(Path(name), arguments.coins, arguments.hours, arguments.runs)
+        report(Path(name), arguments.coins, arguments.hours, arguments.runs)
 
 
-def measured(folder: Path, coins: int, hours: int, runs: int) -> None:
+def report(folder: Path, coins: int, hours: int, runs: int) -> None:
     """Make the data, measure, print."""
     bars, settlements = market(coins, 0, hours, seed=42)
     place = str(folder / "lake")
@@ -218,26 +218,24 @@ def measured(folder: Path, coins: int, hours: int, runs: int) -> None:
     csv = [timed(lambda: pandas_panel(folder / "csv")) for _ in range(2)]
     fresh = [in_a_new_process(place) for _ in range(runs)]
     print(f"load into panel form: {best(warm)} (target 1.5 s)")
-    print(
-        f"  in a new process: {min(load for _, load in fresh):.2f} s after {min(it for it, _ in fresh):.2f} s of imports"
-    )
+    imports, load = (min(seconds) for seconds in zip(*fresh, strict=True))
+    print(f"  in a new process: {load:.2f} s after {imports:.2f} s of imports")
     print(f"  pandas from CSV: {best(csv)}, {ratio(csv, warm)}")
 
     ours, read = [], Read()
     days = [market(coins, hours + day * DAY_HOURS, DAY_HOURS, seed=day) for day in range(runs)]
     for day in days:
         read = reading(lambda day=day: ours.append(timed(lambda: refresh(lake, *day))))
-    tenth = pl.col("coin").is_in(bars["coin"].unique(maintain_order=True).gather_every(10).implode())
-    theirs = [
-        timed(lambda day=day: pandas_refresh(folder / "csv", *(rows.filter(tenth) for rows in day))) for day in days[:2]
-    ]
-    theirs = [(10 * clock, 10 * cpu) for clock, cpu in theirs]
+    sample = bars["coin"].unique(maintain_order=True).gather_every(10)
+    some = [[rows.filter(pl.col("coin").is_in(sample.implode())) for rows in day] for day in days[:2]]
+    measured = [timed(lambda day=day: pandas_refresh(folder / "csv", *day)) for day in some]
+    theirs = [(clock * coins / len(sample), cpu * coins / len(sample)) for clock, cpu in measured]
     whole = sum(part.size for dataset in (BARS, FUNDING) for part in lake.parts(dataset))
     months = sorted({name.split("month=")[1][:7] for name in read.parts})
     share = read.total / whole
     print(f"one day for every coin, bars and settlements: {best(ours)} (target 2 s)")
     print(f"  read {len(read.parts)} parts of {', '.join(months)}: {read.total / 1e6:.2f} MB, {share:.1%} of the lake")
-    print(f"  pandas with CSV: {best(theirs)}, {ratio(theirs, ours)}")
+    print(f"  pandas with CSV, from {len(sample)} coins: {best(theirs)}, {ratio(theirs, ours)}")
     last = START_MS + HOUR_MS * (hours + runs * DAY_HOURS)
     assert load_panel(place).known_at_ms[-1] == last
 

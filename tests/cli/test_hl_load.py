@@ -480,6 +480,18 @@ def test_ctrl_c_commits_what_has_come_and_the_next_run_goes_on(load, venue, tmp_
     assert held(tmp_path) == dict.fromkeys(("BTC", "ETH", "kPEPE", "RLB"), 72)
 
 
+def test_on_a_terminal_the_load_its_coins_and_the_time_left_are_shown(load, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    code, out, err = load("--coin", "BTC", "--coin", "RLB", "--days", "12")
+    assert code == 0
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", err)
+    assert re.search(r"all .*\d+/\d+ +weight +\d+:\d\d:\d\d", shown)
+    assert "RLB: 1h 0 -> 288 bars" in out
+    assert "weight" not in load("--coin", "BTC", "--days", "20", "--json")[2], "programs are not shown any"
+
+
 def test_help_names_every_flag_of_the_specification(capsys):
     assert run(app, ["--help"]) == 0
     said = capsys.readouterr().out

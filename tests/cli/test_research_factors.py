@@ -17,12 +17,12 @@ from slipstream.cli.research import research
 from slipstream.core.bars import resample
 from slipstream.core.factors.pca import rolling_pca
 from slipstream.lake import load_panel
-from slipstream.lake.export import export_csv
 from slipstream.lake.panel_file import read_panel_file
 from slipstream.lake.panel_import import import_frame
 from slipstream.lake.store import Lake
 from slipstream.lake.synthetic import SyntheticConfig, synthetic_market
 from slipstream.lake.wide_csv import read_wide_csv
+from wide_files import export_csv
 
 HOURS = 24 * 30
 

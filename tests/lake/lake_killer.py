@@ -22,14 +22,14 @@ from typing import Any
 import deltalake  # noqa: F401 - imported once for all children
 import polars as pl
 
-from slipstream.lake import panel_import, parts, place, refresh, repair, store, upkeep
+from slipstream.lake import delta_log, panel_import, parts, place, refresh, repair, store, upkeep
 from slipstream.lake.datasets import BARS, DATASETS
 from slipstream.lake.store import Lake
 
 WRITING = {"put_in_force", "commit", "_created", "_secure", "_sync_log", "write", "copy", "make_folders", "_carry_out"}
 """Functions in which anything is written; the others read and reckon."""
 
-STORE = {str(module.__file__) for module in (store, parts, place, refresh, upkeep, repair)}
+STORE = {str(module.__file__) for module in (delta_log, store, parts, place, refresh, upkeep, repair)}
 
 
 def upsert(folder: Path, lake: Lake) -> None:

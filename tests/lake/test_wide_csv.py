@@ -10,9 +10,9 @@ import pytest
 from slipstream.core.bars import resample
 from slipstream.core.frames import panel_from_returns
 from slipstream.errors import DataError
-from slipstream.lake.export import export_csv
 from slipstream.lake.synthetic import SyntheticConfig, synthetic_market
 from slipstream.lake.wide_csv import read_wide_csv
+from wide_files import export_csv
 
 GOOD = "known_at,BTC,kPEPE\n2025-01-01T04:00:00Z,0.01,\n2025-01-01T08:00:00Z,-0.02,0.5\n"
 

@@ -10,8 +10,8 @@ import pytest
 
 from slipstream.core.bars import resample
 from slipstream.core.panel import Panel
-from slipstream.lake.export import export_csv
 from slipstream.lake.synthetic import SyntheticConfig, synthetic_market
+from wide_files import export_csv
 
 
 @pytest.fixture(scope="session")

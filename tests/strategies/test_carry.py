@@ -14,11 +14,11 @@ from slipstream.core.factors.market import market_model
 from slipstream.core.forecast.funding import expected_funding
 from slipstream.core.panel import Panel
 from slipstream.lake import load_panel
-from slipstream.lake.export import export_csv
 from slipstream.lake.synthetic import SyntheticConfig, synthetic_market
 from slipstream.strategies.bar_backtest import run_bar_backtest
 from slipstream.strategies.carry import CarryConfig, clipped, targets
 from slipstream.strategies.carry.cli import compute_signals, run_backtest
+from wide_files import export_csv
 
 
 @pytest.mark.parametrize("leverage", [0.5, 1.0, 3.0])

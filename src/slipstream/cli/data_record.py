@@ -6,6 +6,7 @@ import asyncio
 import json as json_module
 import logging
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from datetime import datetime

@@ -15,7 +15,6 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import polars as pl
 
@@ -190,22 +189,3 @@ def decode_body(
         # a file that is trusted past its checksum may hold anything: the reader may also give up altogether
         reason = str(problem).strip().splitlines()[0]
         raise DamagedPart(f"the file cannot be decoded ({reason})") from problem
-
-
-def delta_schema(dataset: Dataset) -> Any:
-    """The table's columns in Delta's types, partition columns last."""
-    from deltalake import Schema
-    from deltalake.schema import ArrayType, Field, PrimitiveType
-
-    names = {pl.String(): "string", pl.Float64(): "double", pl.Int64(): "long", pl.Boolean(): "boolean"}
-
-    def delta_type(dtype: pl.DataType) -> Any:
-        if dtype == TIME:
-            return PrimitiveType("timestamp")
-        if isinstance(dtype, pl.List):
-            return ArrayType(delta_type(dtype.inner), contains_null=False)  # type: ignore[arg-type]
-        return PrimitiveType(names[dtype])
-
-    fields = [Field(column.name, delta_type(column.dtype), nullable=not column.required) for column in dataset.columns]
-    held = {column.name for column in dataset.columns}
-    return Schema(fields + [Field(name, PrimitiveType("string")) for name in dataset.partition if name not in held])

@@ -16,11 +16,12 @@ import polars as pl
 
 from slipstream.errors import DataError, SlipstreamError
 from slipstream.lake.datasets import BARS, BOOKS, FUNDING, INTERVAL_MS, QUOTES, Dataset
+from slipstream.lake.delta_log import parts_of
 from slipstream.lake.parts import Content, DamagedPart, Part, UnreadablePart, decode, decode_body, encode
 from slipstream.lake.place import one_line
 from slipstream.lake.refresh import Refresh
 from slipstream.lake.schema import SETTLEMENT_RULES, bar_rules
-from slipstream.lake.store import Lake, parts_of
+from slipstream.lake.store import Lake
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable

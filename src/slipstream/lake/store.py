@@ -25,30 +25,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from slipstream.errors import DataError, SafetyRefusal, SlipstreamError, UsageError
 from slipstream.lake.datasets import DATASETS, Dataset
-from slipstream.lake.parts import DamagedPart, Part, by_partition, decode, delta_schema, encode, period_of
-from slipstream.lake.place import LakeBusy, Place, make_folders, one_line, sync
+from slipstream.lake.delta_log import commit, opened, parts_of
+from slipstream.lake.parts import DamagedPart, Part, by_partition, decode, encode, period_of
+from slipstream.lake.place import LakeBusy, Place, one_line
 from slipstream.lake.refresh import CoinChange, Judged, Refresh, judged, planned, with_schema
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
-__all__ = ["CoinChange", "CommitReport", "Lake", "LakeBusy"]
+__all__ = ["CoinChange", "CommitReport", "Lake", "LakeBusy", "parts_of"]
 
 _ATTEMPTS = 200
 _LONGEST_PAUSE_S = 0.25
 _READERS = 4
-_CHECKPOINT_EVERY = 20
-_CONFIGURATION = {
-    "delta.checkpointInterval": str(_CHECKPOINT_EVERY),
-    "delta.deletedFileRetentionDuration": "interval 7 days",
-}
-"""A superseded part can be read for a week: by time travel, and by whoever began to read before the commit."""
 
 
 @dataclass(frozen=True)
@@ -136,21 +131,7 @@ class Lake:
         Raises:
             DataError: the version does not exist, or the table's log is damaged or out of reach.
         """
-        from deltalake import DeltaTable
-        from deltalake.exceptions import DeltaError, TableNotFoundError
-
-        url = self.place.below(dataset.name)
-        if self.place.folder is not None and not (self.place.folder / dataset.name / "_delta_log").is_dir():
-            return None
-        try:
-            return DeltaTable(url, version=version)
-        except TableNotFoundError:
-            return None
-        except (DeltaError, OSError, ValueError) as problem:
-            raise DataError(
-                f"{url}: the table's log cannot be read ({one_line(problem)}); see that it can be reached, or restore "
-                "_delta_log"
-            ) from problem
+        return opened(self.place, dataset, version)
 
     def parts(self, dataset: Dataset, version: int | None = None) -> tuple[Part, ...]:
         """The parts in force, by partition.
@@ -328,124 +309,10 @@ class Lake:
             OSError: the disk refused; the table is as it was.
             SlipstreamError: the commit is in force, but the disk refused to secure it.
         """
-        from deltalake import CommitProperties, PostCommitHookProperties
-        from deltalake.exceptions import CommitFailedError, DeltaError
-        from deltalake.transaction import AddAction, RemoveAction
-
-        try:
-            if table is None:
-                table = self._created(dataset)  # before any part: parts without a log are then a log that was lost
-                if table.version() > 0:
-                    return None
-            for part in refresh.backed_up:
-                self.place.copy(f"{dataset.name}/{part.path}", f"_backup/{dataset.name}/{part.path}")
-            for content in refresh.new:
-                self.place.write(f"{dataset.name}/{content.path}", content.body)
-            # Delta stamps its entries with wall time, for vacuum alone; nothing that is computed depends on it
-            now_ms = time.time_ns() // 1_000_000  # noqa: TID251
-            kept = {new.path for new in refresh.new}  # a part brought back whole stays in force under its name
-            actions: list[Any] = [
-                RemoveAction(part.path, refresh.data_change, now_ms, part.size, dict(part.values))
-                for part in refresh.replaced
-                if part.path not in kept
-            ]
-            actions += [
-                AddAction(new.path, len(new.body), new.values, now_ms, refresh.data_change, new.stats)
-                for new in refresh.new
-            ]
-            table.create_write_transaction(
-                actions,
-                "append",
-                delta_schema(dataset),
-                list(dataset.partition),
-                commit_properties=CommitProperties(max_commit_retries=0),
-                post_commithook_properties=PostCommitHookProperties(
-                    create_checkpoint=False, cleanup_expired_logs=False
-                ),
-            )
-        except CommitFailedError:
-            return None
-        except DeltaError as problem:
-            raise OSError(one_line(problem)) from problem
-        version = int(table.version()) + 1  # without retries there is no other; the library leaves its handle behind
-        self._secure(dataset, table, version)
-        return version
-
-    def _created(self, dataset: Dataset) -> DeltaTable:
-        """The table, made if no other writer has just made it.
-
-        Raises:
-            DataError: parts lie there without a log: a new log would forget them.
-        """
-        from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties
-
-        if self.place.folder is not None:
-            make_folders(self.place.folder / dataset.name)
-        orphan = next((name for name in self.place.names(dataset.name) if name.endswith(".parquet")), None)
-        made = self.table(dataset) if orphan else None
-        if orphan and made is None:
-            raise DataError(
-                f"{self.place.below(orphan)}: the part lies there, but the table's log is gone; restore "
-                f"{dataset.name}/_delta_log, or move {dataset.name} away and load the data again"
-            )
-        return made or DeltaTable.create(
-            self.place.below(dataset.name),
-            delta_schema(dataset),
-            mode="ignore",
-            partition_by=list(dataset.partition),
-            configuration=_CONFIGURATION,
-            commit_properties=CommitProperties(max_commit_retries=0),
-            post_commithook_properties=PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False),
-        )
-
-    def _secure(self, dataset: Dataset, table: DeltaTable, version: int) -> None:
-        """Make a commit outlast a loss of power, and sum up the log now and then; the library does not sync its files.
-
-        Raises:
-            SlipstreamError: the disk refused; the commit is in force all the same.
-        """
-        from deltalake.exceptions import DeltaError
-
-        try:
-            self._sync_log(dataset, f"{version:020d}.json")
-            table.load_as_version(version)
-            if version % _CHECKPOINT_EVERY == 0:
-                table.create_checkpoint()
-                self._sync_log(dataset, f"{version:020d}.checkpoint.parquet", "_last_checkpoint")
-                table.cleanup_metadata()
-        except (DeltaError, OSError) as problem:
-            raise SlipstreamError(
-                f"{self.place.below(dataset.name)}: version {version} is in force, but the disk refused to secure its "
-                f"log ({one_line(problem)}); make room, then go on"
-            ) from problem
-
-    def _sync_log(self, dataset: Dataset, *names: str) -> None:
-        if self.place.folder is None:
-            return
-        table = self.place.folder / dataset.name
-        for file in (*(table / "_delta_log" / name for name in names), table / "_delta_log", table):
-            sync(file)
+        return commit(self.place, dataset, table, refresh)
 
 
 _OWN = {*DATASETS, "lock", "manifest.json", "bars_1h"}
-
-
-def parts_of(table: DeltaTable, dataset: Dataset) -> tuple[Part, ...]:
-    """The parts a table has in force, by partition, then path."""
-    actions = pl.DataFrame(table.get_add_actions(flatten=True))
-    if actions.height == 0:
-        return ()
-    counted = "num_records" in actions.columns
-    parts = [
-        Part(
-            row["path"],
-            int(row["size_bytes"]),
-            row["num_records"] if counted else None,
-            tuple((name, str(row[f"partition.{name}"])) for name in dataset.partition),
-        )
-        for row in actions.iter_rows(named=True)
-    ]
-    return tuple(sorted(parts, key=lambda part: (part.values, part.path)))
 
 
 def refuse(report: CommitReport, place: Place) -> None:

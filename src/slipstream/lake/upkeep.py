@@ -17,10 +17,11 @@ import polars as pl
 from slipstream.core.panel import HOUR_MS
 from slipstream.errors import SlipstreamError
 from slipstream.lake.datasets import Dataset
+from slipstream.lake.delta_log import parts_of
 from slipstream.lake.parts import DamagedPart, Part, decode, encode
 from slipstream.lake.place import one_line
 from slipstream.lake.refresh import Refresh
-from slipstream.lake.store import Lake, parts_of
+from slipstream.lake.store import Lake
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable

@@ -88,6 +88,21 @@ def test_a_file_that_is_gone_is_not_replaced_by_less(held, export, market, newer
     assert file.read_text().startswith(whole)
 
 
+def test_files_that_are_all_gone_are_not_replaced_by_less_unless_that_is_trusted(held, export, newer):
+    for file in (held / "4h").glob("BTC*"):
+        file.unlink()
+    report = export(*newer, 60)
+    assert "is gone, but is in the manifest" in report.refused["BTC"]
+    assert not list((held / "4h").glob("BTC*"))
+    wide = (held / "volume_usd_4h.csv").read_text()
+    report = export(*newer, 60, trust_files=True)
+    assert len(list((held / "4h").glob("BTC*"))) == 3
+    assert "column BTC would lose 10 numbers" in report.refused["volume_usd_4h.csv"]
+    assert [line.split(",")[1] for line in (held / "volume_usd_4h.csv").read_text().splitlines()] == [
+        line.split(",")[1] for line in wide.splitlines()
+    ]
+
+
 def test_a_damaged_wide_file_is_left_and_the_others_are_written(held, export, newer):
     file = held / "log_returns_4h.csv"
     file.write_text("rubbish\n")

@@ -14,8 +14,8 @@ from slipstream.core.bars import resample
 from slipstream.errors import DataError
 from slipstream.lake import load_panel
 from slipstream.lake.datasets import INSTRUMENTS, TIME
-from slipstream.lake.export import export_csv
 from slipstream.lake.wide_csv import read_wide_csv
+from wide_files import export_csv
 
 HOUR = 3_600_000
 
@@ -95,7 +95,7 @@ def test_bars_shorter_than_an_hour_keep_hourly_funding_and_pay_it_in_the_bar_tha
 
 
 def test_the_forming_bar_is_in_no_file(export, market, out):
-    bars, funding = market(("BTC",), 0, 11)
+    bars, funding = market(("BTC",), 0, 12)  # the twelfth hour is there, but has not closed
     export(bars, funding, 11)
     for file in ("4h/BTC_candles_4h.csv", "4h/BTC_funding_4h.csv", "4h/BTC_merged_4h.csv", "log_returns_4h.csv"):
         assert len(lines(out / file)) == 3, file

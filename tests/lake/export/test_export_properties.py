@@ -26,7 +26,7 @@ BAR = 4 * HOUR
 
 
 # each example writes files and waits for the disk
-fewer = settings(max_examples=settings().max_examples * 2 // 5)
+fewer = settings(max_examples=settings().max_examples // 3)
 
 
 def frames(hours: list[int], prices: list[float], stamps: list[int], rates: list[float]):

@@ -1,13 +1,12 @@
 """CSV files for people and for the documented file-based commands: exports, never the home of any data.
 
-:func:`export_market_data` writes a lake's bars and settlements as one set of files per coin and three wide files, by
-rules that let nothing be lost. :func:`export_csv` writes the wide files of a panel that lies in no lake.
+:func:`export_market_data` writes bars and settlements as one set of files per coin and three wide files, by rules that
+let nothing be lost.
 """
 
 from __future__ import annotations
 
 from slipstream.lake.export.coin_set import CoinExport
 from slipstream.lake.export.market_data import ExportReport, export_market_data
-from slipstream.lake.export.panel_csv import export_csv
 
-__all__ = ["CoinExport", "ExportReport", "export_csv", "export_market_data"]
+__all__ = ["CoinExport", "ExportReport", "export_market_data"]

@@ -1,14 +1,7 @@
-"""Wide CSV files of a panel, for the commands that take CSV and for markets that live in no lake.
-
-Three files per bar length, one row per known-at time and one column per coin: log returns, funding sums and USD
-volume. Each is written beside its place, synced and renamed, so an interrupted export leaves the old file or the new.
-What is there is replaced: for the exports of a lake, which never lose what they hold, see
-:mod:`slipstream.lake.export.market_data`.
-"""
+"""The wide CSV files of a panel, written plainly: to compare exports with, and to feed commands that take CSV."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -46,13 +39,5 @@ def _within_life(panel: Panel) -> FloatArray:
 def _write(panel: Panel, values: FloatArray, target: Path) -> Path:
     times = pl.Series("known_at", panel.known_at_ms).cast(pl.Datetime("ms"))
     columns = [pl.Series(coin, values[:, index], nan_to_null=True) for index, coin in enumerate(panel.coins)]
-    draft = target.with_name(f".{target.name}.new")
-    try:
-        with draft.open("wb") as stream:
-            pl.DataFrame([times, *columns]).write_csv(stream, datetime_format="%Y-%m-%dT%H:%M:%SZ")
-            stream.flush()
-            os.fsync(stream.fileno())
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
+    pl.DataFrame([times, *columns]).write_csv(target, datetime_format="%Y-%m-%dT%H:%M:%SZ")
     return target
