@@ -1,8 +1,8 @@
 """Runs in a process of its own, on a disk that refuses: commands to a lake, as a user gives them.
 
-    lake_on_a_disk.py limited FOLDER FILE BYTES...  no file may grow beyond so many bytes, in the lakes FOLDER/BYTES
-    lake_on_a_disk.py full FOLDER OLD NEW KIB...    a disk of two MiB, with so much left free each time
-    lake_on_a_disk.py read-only LAKE FILE           the lake's folder is mounted read-only
+    lake_on_a_disk.py limited FOLDER FILE NAME=BYTES...  in the lake FOLDER/NAME no file may grow beyond so many bytes
+    lake_on_a_disk.py full FOLDER OLD NEW KIB...         a disk of two MiB, with so much left free each time
+    lake_on_a_disk.py read-only LAKE FILE                the lake's folder is mounted read-only
 
 The last two must run in a mount namespace of their own (``unshare --mount``). Prints one JSON object per command:
 its words, its exit code, what it printed, whether the lake's rows are as they were, and how many each table has.
@@ -46,12 +46,12 @@ def rows(lake: Path) -> dict:
         return {}
 
 
-def limited(folder: Path, file: str, limits: list[int]) -> None:
-    for limit in limits:
+def limited(folder: Path, file: str, limits: dict[str, int]) -> None:
+    for name, limit in limits.items():
         child = os.fork()  # the commands are imported by each, since their threads do not survive a fork
         if child == 0:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-            told(folder / str(limit), "import", file, "--lake", str(folder / str(limit)))
+            told(folder / name, "import", file, "--lake", str(folder / name))
             sys.stdout.flush()
             os._exit(0)
         if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0:
@@ -86,7 +86,7 @@ def read_only(lake: Path, file: str) -> None:
 if __name__ == "__main__":
     place = Path(sys.argv[2])
     if sys.argv[1] == "limited":
-        limited(place, sys.argv[3], [int(word) for word in sys.argv[4:]])
+        limited(place, sys.argv[3], {word.split("=")[0]: int(word.split("=")[1]) for word in sys.argv[4:]})
     elif sys.argv[1] == "full":
         full(place, sys.argv[3], sys.argv[4], [int(word) for word in sys.argv[5:]])
     else:

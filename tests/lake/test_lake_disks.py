@@ -59,46 +59,61 @@ def assert_refused_in_one_line(told: dict, reason: str) -> None:
     assert told["same"]
 
 
+SMALL = (("BTC", "ETH"), 96)
+LARGE = (("BTC", "ETH", "SOL", "kPEPE"), 288)
+
+
 @pytest.fixture
 def panel(make_candles):
-    return make_candles(("BTC", "ETH"), hours=96, start=SPRING)
+    return make_candles(*SMALL, start=SPRING)
 
 
 @pytest.fixture
 def longer(make_candles):
-    return make_candles(("BTC", "ETH", "SOL", "kPEPE"), hours=96 * 3, start=SPRING)
+    return make_candles(*LARGE, start=SPRING)
 
 
-@pytest.mark.parametrize("there_is_a_lake", [True, False])
-def test_a_file_that_may_not_grow_is_one_error_and_no_damage(tmp_path, panel, longer, write, there_is_a_lake):
-    """The smaller limits stop the table's log, the larger ones a part."""
-    limits = [0, 700, 2500, 9000]
-    for limit in limits:
-        if there_is_a_lake:
-            import_frame(panel, Lake.open(tmp_path / str(limit), create=True))
-    for limit, told in zip(limits, commands("limited", tmp_path, write(longer), *limits), strict=True):
-        assert_refused_in_one_line(told, "File too large")
-        lake = Lake.open(tmp_path / str(limit), create=True)
-        import_frame(longer, lake)
-        assert lake.read(BARS).equals(bars_of(longer).sort(BARS.key))
-        assert [finding for finding in check_path(tmp_path / str(limit)) if finding.grade == "error"] == []
+LIMITS = (0, 700, 2500, 9000)
+"""Bytes: the smaller limits stop the table's log, the larger ones a part."""
 
 
-def test_a_log_that_cannot_be_summed_up_leaves_the_commit_in_force_and_says_so(tmp_path, panel, write):
-    """Every twentieth commit writes a checkpoint, which is larger than all else."""
-    lake = Lake.open(tmp_path / "lake", create=True)
+@pytest.fixture(scope="module")
+def limited(tmp_path_factory):
+    """A folder of lakes, and what came of an import into each where no file may grow beyond a limit."""
+    folder = tmp_path_factory.mktemp("limited")
+    panel, longer = candles(*SMALL, start=SPRING), candles(*LARGE, start=SPRING)
+    longer.write_parquet(folder / "longer.parquet")
+    names = {f"new{limit}": limit for limit in LIMITS} | {f"old{limit}": limit for limit in LIMITS}
+    for limit in LIMITS:
+        import_frame(panel, Lake.open(folder / f"old{limit}", create=True))
+    nineteen = Lake.open(folder / "nineteen", create=True)
     for number in range(19):
-        lake.upsert(BARS, bars_of(panel).with_columns(volume=pl.lit(float(number))))
-    assert lake.table(BARS).version() == 19
-    (tmp_path / "lake").rename(tmp_path / "12000")
-    (told,) = commands("limited", tmp_path, write(panel), 12_000)
-    lake = Lake.open(tmp_path / "12000")
-    assert told["code"] == 1
-    assert told["err"].count("\n") == 1
-    assert "bars: version 20 is in force, but the disk refused to secure its log" in told["err"]
-    assert lake.read(BARS).equals(bars_of(panel))
-    import_frame(panel, lake)
-    assert [finding for finding in check_path(tmp_path / "12000") if finding.grade == "error"] == []
+        nineteen.upsert(BARS, bars_of(panel).with_columns(volume=pl.lit(float(number))))
+    words = [f"{name}={limit}" for name, limit in names.items()]
+    told = commands("limited", folder, folder / "longer.parquet", *words, "nineteen=20000")
+    return folder, dict(zip([*names, "nineteen"], told, strict=True)), longer
+
+
+@pytest.mark.parametrize("name", [f"{kind}{limit}" for kind in ("new", "old") for limit in LIMITS])
+def test_a_file_that_may_not_grow_is_one_error_and_no_damage(limited, name):
+    folder, told, longer = limited
+    assert_refused_in_one_line(told[name], "File too large")
+    lake = Lake.open(folder / name, create=True)
+    import_frame(longer, lake)
+    assert lake.read(BARS).equals(bars_of(longer).sort(BARS.key))
+    assert [finding for finding in check_path(folder / name) if finding.grade == "error"] == []
+
+
+def test_a_log_that_cannot_be_summed_up_leaves_the_commit_in_force_and_says_so(limited):
+    """Every twentieth commit writes a checkpoint, which is larger than all else."""
+    folder, told, longer = limited
+    lake = Lake.open(folder / "nineteen")
+    assert told["nineteen"]["code"] == 1
+    assert told["nineteen"]["err"].count("\n") == 1
+    assert "bars: version 20 is in force, but the disk refused to secure its log" in told["nineteen"]["err"]
+    assert lake.read(BARS).equals(bars_of(longer).sort(BARS.key))
+    import_frame(longer, lake)
+    assert [finding for finding in check_path(folder / "nineteen") if finding.grade == "error"] == []
 
 
 def test_a_full_disk_is_one_error_and_no_damage(tmp_path, mounts, panel, longer, write):

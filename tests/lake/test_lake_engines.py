@@ -19,11 +19,11 @@ from slipstream.lake.upkeep import compact
 SINCE = datetime(2025, 4, 1, tzinfo=UTC)
 
 
-@pytest.fixture
-def lake(tmp_path, make_candles):
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory):
     """Bars of two lengths, settlements with empty columns, event logs, and parts that are no longer in force."""
-    lake = Lake.open(tmp_path / "lake", create=True)
-    panel = make_candles(("BTC", "kPEPE", "ab:C"), hours=96, start=SPRING)
+    lake = Lake.open(tmp_path_factory.mktemp("engines") / "lake", create=True)
+    panel = candles(("BTC", "kPEPE", "ab:C"), hours=96, start=SPRING)
     import_frame(panel, lake)
     long = bars_of(panel).filter(pl.col("ts").dt.hour() % 4 == 0).with_columns(base_interval=pl.lit("4h"))
     lake.upsert(BARS, long)
@@ -31,7 +31,7 @@ def lake(tmp_path, make_candles):
     for first in (0, 10, 20):
         lake.append(QUOTES, quotes(first, 10))
     compact(lake, QUOTES)
-    lake.append(QUOTES, quotes(30, 100_000, every_ns=2_000_000_000))
+    lake.append(QUOTES, quotes(30, 20_000, every_ns=10_000_000_000))
     books = quotes(0, 3).select("venue", "coin", "exchange_ms", "received_ns", "monotonic_ns", "session")
     levels = {name: [[3.0, 2.0], [1.0], []] for name in ("bid_px", "bid_sz", "ask_px", "ask_sz")}
     counts = {name: [[3, 2], [1], []] for name in ("bid_n", "ask_n")}
@@ -105,8 +105,10 @@ def test_an_earlier_version_of_a_table_can_be_named_to_an_engine(lake):
     assert not lake.read(BARS, version=1).equals(lake.read(BARS))
 
 
-def test_what_another_program_writes_into_a_table_is_read_and_merged(lake, make_candles):
+def test_what_another_program_writes_into_a_table_is_read_and_merged(tmp_path, make_candles):
     """A part without a checksum in its name, and perhaps without statistics."""
+    lake = Lake.open(tmp_path / "lake", create=True)
+    lake.upsert(BARS, bars_of(make_candles(start=SPRING)))
     rows = bars_of(make_candles(("SOL",), hours=24, start=SPRING + timedelta(days=1)))
     foreign = rows.with_columns(month=pl.col("ts").dt.strftime("%Y-%m"))
     foreign.write_delta(lake.place.below("bars"), mode="append")

@@ -31,7 +31,7 @@ from slipstream.lake.upkeep import compact, vacuum
 
 SERIES = (BARS, FUNDING, INSTRUMENTS, ASSET_CONTEXTS, MID_BARS, FILLS)
 COINS = ("BTC", "kPEPE", "ab:C")
-FEWER = settings(max_examples=settings.default.max_examples // 2)
+FEWER = settings(max_examples=settings.default.max_examples // 3)
 
 Row = dict[str, object]
 Model = dict[tuple[object, ...], Row]
@@ -297,7 +297,7 @@ class Life(RuleBasedStateMachine):
 
 def test_a_lake_lives_through_any_history(folder):
     Life.folder = folder
-    count = settings.default.max_examples // 3
+    count = settings.default.max_examples // 5
     run_state_machine_as_test(Life, settings=settings(max_examples=count, stateful_step_count=10))
 
 
