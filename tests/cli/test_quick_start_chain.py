@@ -90,12 +90,11 @@ def test_each_step_of_the_quick_start_reads_what_the_one_before_wrote(url, folde
 
 
 LOAD = "hl-load --all --days 180 --interval 4h --out-prefix data"
-EXPORT = "slipstream data export --data FILE --interval 4h"
 STEPS = {
     "build_pca_factor.py": (lambda: script(factors, "--H", 8), LOAD),
     "find_optimal_H_joint.py": (lambda: script(find_optimal_h_joint, "--H", 8), LOAD),
-    "gradient-signals": (lambda: compute_signals([]), EXPORT),
-    "gradient-backtest": (lambda: run_backtest([]), EXPORT),
+    "gradient-signals": (lambda: compute_signals([]), LOAD),
+    "gradient-backtest": (lambda: run_backtest([]), LOAD),
 }
 
 

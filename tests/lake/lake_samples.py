@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
-from slipstream.lake.datasets import DATASETS, QUOTES, Dataset
+from slipstream.lake.datasets import DATASETS, QUOTES, TIME, Dataset
 from slipstream.lake.panel_import import separated
 from slipstream.lake.store import Lake
 
@@ -19,6 +21,21 @@ AUTUMN_NS = 1_757_000_000_000_000_000
 
 NOW_MS = 1_767_225_600_000
 """2026-01-01 00:00 UTC."""
+
+
+def panel_rows(coins: Sequence[str], hours: int) -> pl.DataFrame:
+    """Rows of a panel file from :data:`SPRING` on; what an hour holds does not depend on how many there are."""
+    rng = np.random.default_rng(20_250_330)
+    factor = 1.0 + 0.01 * rng.random((10_000, 4))[:hours]
+    ts = pl.Series("ts", [SPRING + timedelta(hours=hour) for hour in range(hours)], TIME)
+    pieces = []
+    for coin in sorted(coins):
+        prices = {"open": 100.0 * factor[:, 0], "close": 100.0 * factor[:, 1], "volume": 1e3 * factor[:, 2]}
+        rows = pl.DataFrame({"ts": ts, "coin": [coin] * hours, **prices, "funding": 1e-5 * factor[:, 3]})
+        pieces.append(
+            rows.with_columns(high=pl.max_horizontal("open", "close"), low=pl.min_horizontal("open", "close"))
+        )
+    return pl.concat(pieces).select("ts", "coin", "open", "high", "low", "close", "volume", "funding")
 
 
 def bars_of(frame: pl.DataFrame) -> pl.DataFrame:

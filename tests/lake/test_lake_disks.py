@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from lake_samples import SPRING, bars_of, contents, file_of
+from lake_samples import bars_of, contents, file_of, panel_rows
 
 from slipstream.cli.errors import run
 from slipstream.cli.main import app
@@ -64,13 +64,13 @@ LARGE = (("BTC", "ETH", "SOL", "kPEPE"), 288)
 
 
 @pytest.fixture
-def panel(make_candles):
-    return make_candles(*SMALL, start=SPRING)
+def panel():
+    return panel_rows(*SMALL)
 
 
 @pytest.fixture
-def longer(make_candles):
-    return make_candles(*LARGE, start=SPRING)
+def longer():
+    return panel_rows(*LARGE)
 
 
 LIMITS = (0, 700, 2500, 9000)
@@ -81,7 +81,7 @@ LIMITS = (0, 700, 2500, 9000)
 def limited(tmp_path_factory):
     """A folder of lakes, and what came of an import into each where no file may grow beyond a limit."""
     folder = tmp_path_factory.mktemp("limited")
-    panel, longer = candles(*SMALL, start=SPRING), candles(*LARGE, start=SPRING)
+    panel, longer = panel_rows(*SMALL), panel_rows(*LARGE)
     longer.write_parquet(folder / "longer.parquet")
     names = {f"new{limit}": limit for limit in LIMITS} | {f"old{limit}": limit for limit in LIMITS}
     for limit in LIMITS:

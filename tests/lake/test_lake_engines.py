@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
-from lake_samples import SPRING, bars_of, quotes
+from lake_samples import SPRING, bars_of, panel_rows, quotes
 
 from slipstream.lake.datasets import BARS, BOOKS, FUNDING, QUOTES, TIME, TRADES, Dataset
 from slipstream.lake.panel_import import import_frame
@@ -23,7 +23,7 @@ SINCE = datetime(2025, 4, 1, tzinfo=UTC)
 def lake(tmp_path_factory):
     """Bars of two lengths, settlements with empty columns, event logs, and parts that are no longer in force."""
     lake = Lake.open(tmp_path_factory.mktemp("engines") / "lake", create=True)
-    panel = candles(("BTC", "kPEPE", "ab:C"), hours=96, start=SPRING)
+    panel = panel_rows(("BTC", "kPEPE", "ab:C"), 96)
     import_frame(panel, lake)
     long = bars_of(panel).filter(pl.col("ts").dt.hour() % 4 == 0).with_columns(base_interval=pl.lit("4h"))
     lake.upsert(BARS, long)

@@ -11,7 +11,7 @@ from lake_samples import NOW_MS, SPRING, bars_of, contents, file_of, fingerprint
 
 from slipstream.cli.errors import run
 from slipstream.cli.main import app
-from slipstream.errors import SlipstreamError
+from slipstream.errors import DataError, SlipstreamError
 from slipstream.lake.datasets import BARS, BOOKS, FUNDING, QUOTES
 from slipstream.lake.lake_check import check_path
 from slipstream.lake.parts import by_partition, encode
@@ -209,6 +209,8 @@ def test_of_rows_that_share_a_key_one_stays(lake, history):
     put(lake, FUNDING, rates)
     put(lake, FUNDING, settlements(history, 2e-5))
     assert "duplicate" in errors(lake)
+    with pytest.raises(DataError, match=r"parts of one month repeat rows of each other; see .*data repair"):
+        lake.read(FUNDING)
     removed = sum(mend.removed for mend in repair(lake, FUNDING, apply=True))
     assert removed == 192
     assert lake.read(FUNDING).select("coin", "ts").equals(rates.select("coin", "ts"))

@@ -16,7 +16,7 @@ from slipstream.cli.main import app
 from slipstream.errors import SlipstreamError
 from slipstream.strategies.scaffold import NewStrategy, ScaffoldError, create_strategy
 
-COPIED = ("src", "config", "scripts", "docs/strategies", "tests/strategies", "tests/conftest.py")
+COPIED = ("src", "config", "scripts", "docs/strategies", "tests/strategies", "tests/conftest.py", "tests/wide_files.py")
 FILES = ("pyproject.toml", ".env.example")
 
 

@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from slipstream.strategies.config_layers import LayeredConfig
 
 DEFAULT_RETURNS = Path("data/market_data/log_returns_4h.csv")
-MAKE_RETURNS = "slipstream data export --data FILE --interval 4h"
+MAKE_RETURNS = (
+    "hl-load --all --days 180 --interval 4h --out-prefix data "
+    "(or, from a file: slipstream data export --data FILE --interval 4h)"
+)
 
 AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print JSON and nothing else.")]
 ReturnsCsv = Annotated[

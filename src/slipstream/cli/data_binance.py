@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from slipstream.cli.load import Interval, moment
+from slipstream.cli.load_options import Interval, moment
 from slipstream.errors import UsageError
 
 if TYPE_CHECKING:

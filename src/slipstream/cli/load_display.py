@@ -14,7 +14,7 @@ from slipstream.ingest.load.plan import CoinPlan, Wanted, total
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from slipstream.cli.load import Options
+    from slipstream.cli.load_options import Options
     from slipstream.ingest.load.loader import LoadReport
     from slipstream.ingest.load.spans import Held
     from slipstream.venues.clock import Clock

@@ -90,7 +90,7 @@ class Lake:
         lake = cls(Place.of(place))
         folder = lake.place.folder
         if folder is None:
-            if not create and not lake.datasets():
+            if not create and all(lake.table(dataset) is None for dataset in DATASETS.values()):
                 raise DataError(f"{place}: not a lake; nothing of that name holds a table")
             return lake
         if (folder / "manifest.json").is_file() and not lake.datasets():
@@ -163,7 +163,7 @@ class Lake:
             trust_files: read parts that differ from their checksum.
 
         Raises:
-            DataError: a part is missing or damaged, or the version does not exist.
+            DataError: a part is missing or damaged, two rows of a series share a key, or the version does not exist.
         """
         low = None if start_ms is None else period_of(dataset, start_ms)
         high = None if end_ms is None else period_of(dataset, end_ms)
@@ -173,6 +173,8 @@ class Lake:
             if (low is None or part.values[-1][1] >= low) and (high is None or part.values[-1][1] <= high)
         ]
         rows = pl.concat([dataset.schema.to_frame(), *self.decoded(dataset, wanted, trust_files=trust_files)])
+        if not dataset.log:
+            self._refuse_repeated(dataset, wanted, rows)
         unit = 1_000_000 if dataset.schema[dataset.clock] == pl.Int64() else 1
         clock = pl.col(dataset.clock) if unit > 1 else pl.col(dataset.clock).dt.timestamp("ms")
         if coins is not None:
@@ -182,6 +184,20 @@ class Lake:
         if end_ms is not None:
             rows = rows.filter(clock < (end_ms + 1) * unit)
         return rows.sort(dataset.key, maintain_order=True)
+
+    def _refuse_repeated(self, dataset: Dataset, parts: Sequence[Part], rows: pl.DataFrame) -> None:
+        """A part holds a key once; only where a month lies in several, by another program or by a damaged log, may
+        keys repeat.
+
+        Raises:
+            DataError: two rows share a key.
+        """
+        if len({part.values for part in parts}) == len(parts) or rows.select(dataset.key).is_unique().all():
+            return
+        raise DataError(
+            f"{self.place.below(dataset.name)}: parts of one {dataset.partition[-1]} repeat rows of each other; see "
+            f'"slipstream data check" and "slipstream data repair --lake {self.place.url}"'
+        )
 
     def decoded(
         self,
