@@ -99,7 +99,7 @@ def test_the_exit_code_is_the_commands(checkout: Checkout) -> None:
 
 def test_tests_run_in_the_pinned_environment_with_their_arguments(checkout: Checkout, tmp_path: Path) -> None:
     done = checkout.run("test", "--full", "-k", "two words", cwd=tmp_path)
-    assert done.stdout == "python: [-m] [pytest] [--full] [-k] [two words]\n"
+    assert done.stdout == "python: [-m] [pytest] [-n] [2] [--dist] [worksteal] [--full] [-k] [two words]\n"
 
 
 def test_a_second_call_installs_nothing_and_says_nothing(checkout: Checkout) -> None:
