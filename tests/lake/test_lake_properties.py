@@ -29,6 +29,8 @@ from slipstream.lake.repair import repair
 from slipstream.lake.store import CommitReport, Lake
 from slipstream.lake.upkeep import compact, vacuum
 
+pytestmark = pytest.mark.timeout(900)  # at the full count of examples
+
 SERIES = (BARS, FUNDING, INSTRUMENTS, ASSET_CONTEXTS, MID_BARS, FILLS)
 COINS = ("BTC", "kPEPE", "ab:C")
 FEWER = settings(max_examples=settings.default.max_examples // 3)

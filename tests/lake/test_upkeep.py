@@ -150,6 +150,22 @@ def test_a_part_that_was_superseded_and_has_just_been_written_again_stays(tmp_pa
     assert lake.read(BARS).equals(first)
 
 
+def test_a_part_that_came_into_force_again_since_the_log_was_read_stays(tmp_path, history):
+    lake = Lake.open(tmp_path / "lake", create=True)
+    lake.upsert(BARS, history)
+    lake.upsert(BARS, history.with_columns(volume=pl.lit(2.0)))
+    handles = [lake.table(BARS)]
+    lake.upsert(BARS, history)
+    aged(lake, 1000)
+
+    class Behind(Lake):
+        def table(self, dataset, version=None):
+            return handles.pop() if handles else super().table(dataset, version)
+
+    assert vacuum(Behind(lake.place), BARS, now_ms=NOW_MS, retention_hours=0) == 0
+    assert lake.read(BARS).equals(history)
+
+
 def test_drafts_of_dead_writers_go_after_an_hour(lake):
     draft = file_of(lake, QUOTES).with_name(".abc.parquet.77.draft")
     hidden = lake.place.folder / "_quarantine" / "quotes" / ".abc.draft"

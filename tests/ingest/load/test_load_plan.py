@@ -107,11 +107,12 @@ def test_a_plan_after_a_plan_was_fulfilled_is_empty(hours, older):
     assert not other.empty, "another case is another coin"
 
 
-def test_a_daily_refresh_of_a_coin_costs_two_small_requests():
+def test_a_daily_refresh_of_a_coin_costs_two_small_requests_and_asks_for_its_newest_bar_again():
+    """That bar came just after its close: the venue may have corrected it since."""
     opens = np.arange(NOON - 30 * DAY_MS, NOON - DAY_MS, HOUR_MS, dtype=np.int64)
     held = Held({("1h", "BTC"): opens}, {"BTC": np.append(opens, NOON - DAY_MS)}, {"BTC": int(opens[0])})
     plan = plan_coin("BTC", asked(20), held)
-    assert plan.bars == (("1h", Span(NOON - DAY_MS, NOON)),)
+    assert plan.bars == (("1h", Span(NOON - DAY_MS - HOUR_MS, NOON)),)
     assert plan.settlements == (Span(NOON - DAY_MS + HOUR_MS, NOON + HOUR_MS),)
     assert (plan.cost.count, plan.cost.weight) == (2, 21 + 22)
 

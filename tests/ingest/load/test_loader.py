@@ -256,9 +256,9 @@ def damage(lake: Lake, month: str) -> bytes:
 
 
 def test_coins_with_rows_in_a_damaged_part_are_refused_and_the_part_is_left_alone(lake):
-    """BTC lacks rows of May, whose part is damaged; ETH is whole up to there and gets its rows of June."""
+    """BTC lacks rows of May, whose part is damaged; ETH is whole into June and gets its rows of June."""
     load_into(lake, "BTC", "ETH", days=20, now_ms=NOON - DAY_MS - HOUR_MS)
-    load_into(lake, "ETH", days=20, now_ms=NOON - 12 * HOUR_MS)
+    load_into(lake, "ETH", days=20, now_ms=NOON - 11 * HOUR_MS)
     before = bars_in(lake)
     damage(lake, "2025-05")
     held = {part.path for part in lake.parts(BARS)}
@@ -327,7 +327,7 @@ def test_a_second_run_fetches_nothing_that_is_held(lake):
     assert [seen.kind for seen in again.venue.requests] == ["meta"]
     tomorrow = load_into(lake, "BTC", "ETH", "kPEPE", days=20, now_ms=NOW + DAY_MS)
     asked = [seen.query["req"] for seen in tomorrow.venue.asked("candleSnapshot")]
-    assert {(query["startTime"], query["endTime"]) for query in asked} == {(NOON, NOON + DAY_MS - 1)}
+    assert {(query["startTime"], query["endTime"]) for query in asked} == {(NOON - HOUR_MS, NOON + DAY_MS - 1)}
     assert len(tomorrow.venue.asked("fundingHistory")) == 3
     coin = the_market()[""][0]
     assert bars_in(lake, "BTC").equals(true_bars(coin, "1h", NOON - 20 * DAY_MS, NOON + DAY_MS))

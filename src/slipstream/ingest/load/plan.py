@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from slipstream.core.panel import HOUR_MS
-from slipstream.ingest.load.spans import Held, Span, missing_bars, missing_settlements, whole_bars
+from slipstream.ingest.load.spans import Held, Span, missing_bars, missing_settlements, whole_bars, with_the_newest_held
 from slipstream.lake.datasets import INTERVAL_MS
 from slipstream.venues.hyperliquid.limits import MAX_BARS, Requests, plan_candles, plan_funding
 
@@ -91,7 +91,8 @@ def plan_coin(coin: str, asked: Wanted, held: Held, costs: Costs = HYPERLIQUID) 
     """What is missing of one coin, and what asking for it costs."""
     base = asked.base_interval
     base_start = max(asked.start_ms, asked.reach_ms)
-    bars = [(base, span) for span in missing_bars(held.opens(base, coin), base_start, asked.end_ms, base)]
+    missing = missing_bars(held.opens(base, coin), base_start, asked.end_ms, base)
+    bars = [(base, span) for span in with_the_newest_held(missing, held.opens(base, coin), base)]
     older = asked.interval
     if INTERVAL_MS[older] > INTERVAL_MS[base] and asked.start_ms < base_start:
         step = INTERVAL_MS[older]

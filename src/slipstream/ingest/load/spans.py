@@ -107,6 +107,23 @@ def missing_bars(opens: IntArray, start_ms: int, end_ms: int, interval: str) -> 
     return _ranges(np.setdiff1d(wanted, opens, assume_unique=True), step)
 
 
+def with_the_newest_held(spans: tuple[Span, ...], opens: IntArray, interval: str) -> tuple[Span, ...]:
+    """The same ranges, the last one begun a bar earlier if it follows the newest bar held.
+
+    A bar that was fetched just after its close may still be corrected by the venue; asking for it again with what
+    follows costs nothing.
+
+    Args:
+        spans: ranges of missing bars, ascending.
+        opens: opens held, ascending, Unix ms.
+        interval: length of the bars.
+    """
+    step = INTERVAL_MS[interval]
+    if not spans or not len(opens) or spans[-1].start_ms != int(opens[-1]) + step:
+        return spans
+    return (*spans[:-1], Span(spans[-1].start_ms - step, spans[-1].end_ms))
+
+
 def whole_bars(opens: IntArray, interval: str, longer: str) -> IntArray:
     """Opens of the longer bars that are held as shorter ones, every piece of them.
 
