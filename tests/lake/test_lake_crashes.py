@@ -18,7 +18,7 @@ from slipstream.lake.lake_check import check_path
 from slipstream.lake.store import Lake
 
 KILLER = Path(__file__).with_name("lake_killer.py")
-MOMENTS, ALL_MOMENTS = 12, 200
+MOMENTS, ALL_MOMENTS = 10, 200
 
 
 def killer(*words: object) -> str:
