@@ -22,14 +22,18 @@ from typing import Any
 import deltalake  # noqa: F401 - imported once for all children
 import polars as pl
 
-from slipstream.lake import delta_log, panel_import, parts, place, refresh, repair, store, upkeep
+from slipstream.lake import delta_log, durable, panel_import, parts, place, refresh, repair, store, upkeep
 from slipstream.lake.datasets import BARS, DATASETS
 from slipstream.lake.store import Lake
 
-WRITING = {"put_in_force", "commit", "_created", "_secure", "_sync_log", "write", "copy", "make_folders", "_carry_out"}
+WRITING = {"put_in_force", "commit", "_created", "_secure", "_sync_log", "write", "copy", "_carry_out"} | {
+    "write_whole",
+    "write_synced",
+    "make_folders",
+}
 """Functions in which anything is written; the others read and reckon."""
 
-STORE = {str(module.__file__) for module in (delta_log, store, parts, place, refresh, upkeep, repair)}
+STORE = {str(module.__file__) for module in (delta_log, durable, store, parts, place, refresh, upkeep, repair)}
 
 
 def upsert(folder: Path, lake: Lake) -> None:
@@ -43,7 +47,7 @@ def compact(folder: Path, lake: Lake) -> None:
 
 def mend(folder: Path, lake: Lake) -> None:
     for dataset in lake.datasets():
-        repair.repair(lake, dataset, apply=True)
+        repair.repair(lake, dataset, apply=True, now_ms=2_000_000_000_000)
 
 
 def session(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -9,9 +10,12 @@ import pytest
 from deltalake import write_deltalake
 
 from slipstream.core.panel import to_ms
-from slipstream.lake.datasets import BARS, BOOKS, FUNDING, QUOTES
+from slipstream.errors import DataError
+from slipstream.lake import load_panel
+from slipstream.lake.datasets import BARS, BOOKS, FUNDING, QUOTES, TRADES
 from slipstream.lake.integrity import check
 from slipstream.lake.lake_check import check_path
+from slipstream.lake.panel_import import import_frame
 from slipstream.lake.store import Lake
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
@@ -211,3 +215,71 @@ def test_crossed_quotes_and_books_are_errors_with_coin_and_time(tmp_path):
         ("error", "crossed book", "ETH", 1_757_000_001_000),
         ("error", "crossed book", "BTC", 1_757_000_000_000),
     ]
+
+
+def test_rows_in_the_folder_of_another_month_are_an_error(make_candles, lake_of):
+    lake = lake_of(make_candles())
+    row = lake.read(BARS, coins=["ETH"]).tail(1).with_columns(pl.col("ts").cast(pl.Datetime("us", "UTC")))
+    strayed = row.with_columns(pl.col("ts").dt.offset_by("2mo"), month=pl.lit("2025-01"))
+    write_deltalake(lake.place.below("bars"), strayed.to_arrow(compat_level=pl.CompatLevel.oldest()), mode="append")
+    errors = [finding for finding in check_path(lake.place.url) if finding.grade == "error"]
+    assert [finding.fault for finding in errors] == ["wrong partition"]
+    assert "1 rows of 2025-03" in errors[0].what
+
+
+def test_a_trade_that_was_delivered_twice_is_a_warning(tmp_path):
+    lake = Lake.open(tmp_path / "lake", create=True)
+    trade = {"venue": "hyperliquid", "coin": "BTC", "exchange_ms": 1_757_000_000_000, "session": "s", "monotonic_ns": 1}
+    values = {"received_ns": 1_757_000_000_000_000_000, "px": 10.0, "sz": 1.0, "side": "B", "tid": 7}
+    lake.append(TRADES, pl.DataFrame([trade | values] * 2, schema=TRADES.schema))
+    findings = check_path(tmp_path / "lake")
+    assert [(finding.grade, finding.fault, finding.coin) for finding in findings] == [
+        ("warning", "repeated delivery", "BTC")
+    ]
+
+
+def test_a_table_whose_log_is_lost_is_an_error_and_one_without_a_part_in_force_a_warning(make_candles, lake_of):
+    lake = lake_of(make_candles())
+    log = lake.place.folder / "bars" / "_delta_log"
+    (log / "00000000000000000001.json").rename(lake.place.folder / "kept.json")
+    findings = [finding for finding in check_path(lake.place.url) if finding.fault == "nothing in force"]
+    assert [finding.grade for finding in findings] == ["warning"]
+    assert "1 files of bars" in findings[0].what
+    shutil.rmtree(log)
+    assert ("error", "log lost") in [(finding.grade, finding.fault) for finding in check_path(lake.place.url)]
+
+
+def test_a_change_of_unit_is_seen_across_a_gap(make_candles):
+    frame = make_candles(("kPEPE",))
+    later = pl.col("ts") >= START + timedelta(hours=40)
+    scaled = [pl.when(later).then(pl.col(p) / 1000).otherwise(p).alias(p) for p in ("open", "high", "low", "close")]
+    holed = frame.with_columns(scaled).filter(~hours_of("kPEPE", 38, 41))
+    assert ("error", "unit change", "kPEPE", at(42)) in found(holed)
+
+
+def test_a_length_that_is_not_stored_is_an_error_and_no_traceback(make_candles, lake_of):
+    lake = lake_of(make_candles())
+    row = lake.read(BARS, coins=["ETH"]).tail(1).with_columns(base_interval=pl.lit("2h"))
+    foreign(lake, BARS, row)
+    errors = [finding.fault for finding in check_path(lake.place.url) if finding.grade == "error"]
+    assert errors == ["unknown length"]
+    with pytest.raises(DataError, match="bars of 2h, which is no known length"):
+        load_panel(lake.place.url)
+
+
+def test_a_trade_at_no_price_is_an_error(tmp_path):
+    lake = Lake.open(tmp_path / "lake", create=True)
+    trade = {"venue": "hyperliquid", "coin": "BTC", "exchange_ms": 1_757_000_000_000, "session": "s", "monotonic_ns": 1}
+    values = {"received_ns": 1_757_000_000_000_000_000, "px": -5.0, "sz": 1.0, "side": "B", "tid": 7}
+    lake.append(TRADES, pl.DataFrame([trade | values], schema=TRADES.schema))
+    assert [(finding.grade, finding.fault) for finding in check_path(tmp_path / "lake")] == [
+        ("error", "impossible price")
+    ]
+
+
+def test_the_settlement_at_the_open_of_the_forming_bar_is_known(make_candles, tmp_path):
+    frame = make_candles(("BTC",), hours=10)
+    lake = Lake.open(tmp_path / "lake", create=True)
+    import_frame(frame, lake, now_ms=at(9) + 5 * 60_000)
+    assert lake.read(BARS)["ts"].max() == START + timedelta(hours=8)
+    assert lake.read(FUNDING)["ts"].max() == START + timedelta(hours=9)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from lake_samples import bars_of, contents, file_of, panel_rows
+from lake_samples import NOW_MS, bars_of, contents, file_of, panel_rows
 
 from slipstream.cli.errors import run
 from slipstream.cli.main import app
@@ -184,7 +184,7 @@ def test_a_part_that_cannot_be_read_is_one_line_to_a_reader(lake, unreadable, ca
 def test_a_part_that_cannot_be_read_is_not_given_up_by_a_repair(lake, unreadable):
     """It may be whole: a network that is down must not make a repair fall back on older rows."""
     with pytest.raises(SlipstreamError, match=r"cannot be read .*see to it, then repair"):
-        repair(lake, BARS, apply=True)
+        repair(lake, BARS, apply=True, now_ms=NOW_MS)
     assert unreadable in lake.parts(BARS)
 
 

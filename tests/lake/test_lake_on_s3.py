@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import polars as pl
 import pytest
-from lake_samples import SPRING, bars_of, contents, quotes
+from lake_samples import NOW_MS, SPRING, bars_of, contents, quotes
 from moto.server import ThreadedMotoServer
 from test_lake_writers import Interrupted, raced, volume_is
 
@@ -152,11 +152,11 @@ def test_a_damaged_object_is_found_and_mended(lake, panel):
     with pytest.raises(DataError, match=r"s3://market/deep/lake/bars/.*differs from its checksum"):
         lake.read(BARS)
     assert [finding.fault for finding in check_path(lake.place.url)] == ["checksum"]
-    (mend,) = repair(lake, BARS, apply=True)
+    (mend,) = repair(lake, BARS, apply=True, now_ms=NOW_MS)
     assert (mend.recovered, mend.lost) == (96, 0)
     assert lake.place.read(f"_quarantine/bars/{part.path}.damaged") == b"rust"
     lake.place.remove(f"bars/{lake.parts(BARS)[1].path}")
-    (mend,) = repair(lake, BARS, apply=True)
+    (mend,) = repair(lake, BARS, apply=True, now_ms=NOW_MS)
     assert (mend.recovered, mend.lost) == (96, 0)
     assert contents(lake)["bars"].equals(bars_of(panel))
 

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from lake_samples import SPRING, bars_of, file_of, panel_rows
+from lake_samples import NOW_MS, SPRING, bars_of, file_of, panel_rows
 
 from slipstream.errors import DataError
 from slipstream.lake.datasets import ASSET_CONTEXTS, BARS, FILLS, FUNDING, INSTRUMENTS, MID_BARS, QUOTES, TIME, Dataset
@@ -295,7 +295,7 @@ class Life(RuleBasedStateMachine):
     @rule()
     def mend_what_is_whole(self) -> None:
         for dataset in self.lake.datasets():
-            assert repair(self.lake, dataset, apply=True) == []
+            assert repair(self.lake, dataset, apply=True, now_ms=NOW_MS) == []
 
     @precondition(lambda self: self.lake.parts(QUOTES) or self.lake.parts(INSTRUMENTS))
     @rule(data=st.data())
@@ -306,7 +306,7 @@ class Life(RuleBasedStateMachine):
         file.write_bytes(body[:-1])
         with pytest.raises(DataError):
             self.lake.read(dataset)
-        assert [len(mend.damaged) for mend in repair(self.lake, dataset, apply=False)] == [1]
+        assert [len(mend.damaged) for mend in repair(self.lake, dataset, apply=False, now_ms=NOW_MS)] == [1]
         assert file.read_bytes() == body[:-1]
         file.write_bytes(body)
 

@@ -118,8 +118,9 @@ def test_an_earlier_version_can_still_be_read(lake, history, with_value):
 
 
 def test_a_version_that_does_not_exist_is_an_error(lake):
-    with pytest.raises(DataError, match="the table's log cannot be read"):
-        lake.read(BARS, version=99)
+    for version in (99, -1):
+        with pytest.raises(DataError, match=f"version {version} cannot be read"):
+            lake.read(BARS, version=version)
 
 
 @pytest.mark.parametrize("column", ["funding", "volume"])

@@ -72,8 +72,10 @@ def status(
     data: DataPath,
     html: Annotated[Path | None, Parameter(help="Also draw the coverage, with every gap, as a page.")] = None,
     json: AsJson = False,
-) -> None:
+) -> int:
     """Show what is there: tables, coins, spans, gaps, missing settlements, and a map of coin by month.
+
+    Bars of every length count. Exit 1 if files of bars or funding are damaged: they are named, and the rest is shown.
 
     Examples:
     slipstream data status --lake data/lake
@@ -89,6 +91,7 @@ def status(
         _print_json(found.for_programs())
     else:
         print_status(found)
+    return found.exit_code
 
 
 @data.command
@@ -101,9 +104,10 @@ def check(*, data: DataPath, json: AsJson = False) -> int:
 
     Example: slipstream data check --lake data/lake
     """
+    from slipstream.cli.clock import wall_clock_ms
     from slipstream.lake.lake_check import check_path
 
-    found = check_path(data)
+    found = check_path(data, now_ms=wall_clock_ms())
     errors = sum(finding.grade == "error" for finding in found)
     if json:
         warnings = len(found) - errors
@@ -160,21 +164,34 @@ def repair(
 ) -> int:
     """Bring back damaged files from earlier copies, and take out rows that cannot be true. Nothing is thrown away.
 
-    Damaged files and rows taken out are kept under _quarantine. Exit 1 if rows are lost that no copy holds: the months
-    to load again are named.
+    Damaged files and rows taken out are kept under _quarantine. Exit 1 if rows are lost that no copy holds, if what was
+    brought back may be out of date, or if errors are left that only loading again can mend: each is named.
 
     Example: slipstream data repair --lake data/lake --apply
     """
+    from contextlib import nullcontext
+
+    from slipstream.cli.clock import wall_clock_ms
+    from slipstream.lake.lake_check import check_path
     from slipstream.lake.repair import repair as mend
     from slipstream.lake.store import Lake
 
-    opened = Lake.open(lake)
-    with opened.lock():
-        mends = [done for dataset in opened.datasets() for done in mend(opened, dataset, apply=apply)]
-    lost = [done for done in mends if done.lost is None or done.lost > 0]
+    opened, now_ms = Lake.open(lake), wall_clock_ms()
+    with opened.lock() if apply else nullcontext():
+        mends = [done for dataset in opened.datasets() for done in mend(opened, dataset, apply=apply, now_ms=now_ms)]
+    left = [finding for finding in check_path(lake, now_ms=now_ms) if finding.grade == "error"] if apply else []
+    short = [done for done in mends if done.lost is None or done.lost > 0 or done.outdated]
+    code = 1 if short or left else 0
     if json:
-        _print_json({"lake": lake, "applied": apply, "mends": [asdict(done) for done in mends]})
-        return 1 if lost else 0
+        _print_json(
+            {
+                "lake": lake,
+                "applied": apply,
+                "mends": [asdict(done) for done in mends],
+                "errors_left": [asdict(finding) for finding in left],
+            }
+        )
+        return code
     verb = "did" if apply else "would"
     for done in mends:
         unknown = "an unknown number" if done.lost is None else done.lost
@@ -182,14 +199,19 @@ def repair(
             f"{verb}: {done.dataset}/{done.partition}: {len(done.damaged)} damaged files; {done.recovered} rows "
             f"recovered, {unknown} lost, {done.removed} taken out"
         )
-    for done in lost:
-        remedy = f"slipstream data pull --all --lake {lake} --start ..."
-        _say(f"load {done.dataset}/{done.partition} again, such as by: {remedy}")
+        if done.outdated:
+            _say("  the recovered rows are from before a correction: their values may be the old ones")
+    for done in short:
+        _say(
+            f"load {done.dataset}/{done.partition} again, such as by: hl-load --all --lake {lake} --refetch --start ..."
+        )
+    for finding in left:
+        _say(f"not mended: {finding.fault} {finding.coin}: {finding.what}")
     if not mends:
         _say(f"{lake}: nothing to mend")
     elif not apply:
         _say("nothing was changed; do it with --apply")
-    return 1 if lost else 0
+    return code
 
 
 @data.command

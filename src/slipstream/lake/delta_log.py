@@ -14,8 +14,9 @@ import polars as pl
 
 from slipstream.errors import DataError, SlipstreamError
 from slipstream.lake.datasets import TIME, Dataset
+from slipstream.lake.durable import make_folders, sync
 from slipstream.lake.parts import Part
-from slipstream.lake.place import Place, make_folders, one_line, sync
+from slipstream.lake.place import Place, one_line
 from slipstream.lake.refresh import Refresh
 
 if TYPE_CHECKING:
@@ -45,7 +46,9 @@ def opened(place: Place, dataset: Dataset, version: int | None = None) -> DeltaT
         return DeltaTable(url, version=version)
     except TableNotFoundError:
         return None
-    except (DeltaError, OSError, ValueError) as problem:
+    except (DeltaError, OSError, ValueError, OverflowError) as problem:
+        if version is not None:
+            raise DataError(f"{url}: version {version} cannot be read ({one_line(problem)})") from problem
         raise DataError(
             f"{url}: the table's log cannot be read ({one_line(problem)}); see that it can be reached, or restore "
             "_delta_log"

@@ -27,6 +27,9 @@ SILENT_RUN_HOURS = 24
 STALE_RUN_BARS = 6
 """Bars in a row in which a coin trades and its price does not move at all."""
 
+UNIT_CHANGE_GAP_MS = 30 * 24 * HOUR_MS
+"""Longest gap over which two prices are still compared for a change of unit."""
+
 UNIT_CHANGE = 10.0
 """Factor between a close and the next open from which the unit must have changed."""
 
@@ -88,18 +91,21 @@ def bar_warnings(frame: pl.DataFrame, step_ms: int) -> Iterator[Finding]:
 
 
 def unit_changes(frame: pl.DataFrame, step_ms: int) -> list[Finding]:
-    """Where a coin's prices jump between two adjacent bars by so much that the unit must have changed.
+    """Where a coin's prices jump from one bar to the next by so much that the unit must have changed.
 
-    A crash moves within a bar; a bar that opens ten times above or below the close before it was quoted in another
-    unit, such as a coin against a thousand of it.
+    A crash moves within a bar; a bar that opens ten times above or below the close before it, also over a gap of some
+    days, was quoted in another unit, such as a coin against a thousand of it.
     """
-    adjacent = pl.col("ts").diff().over("coin").dt.total_milliseconds() == step_ms
+    near = pl.col("ts").diff().over("coin").dt.total_milliseconds() <= max(step_ms, UNIT_CHANGE_GAP_MS)
     factor = (pl.col("open") / pl.col("close").shift().over("coin")).alias("amount")
     jump = (pl.col("amount") >= UNIT_CHANGE) | (pl.col("amount") <= 1.0 / UNIT_CHANGE)
-    rows = frame.with_columns(factor).filter(adjacent & jump & pl.col("amount").is_finite() & (pl.col("amount") > 0.0))
-    what = "opens at {:.4g} times the close before it: the unit of the price has changed. Download the coin again."
+    rows = frame.with_columns(factor).filter(near & jump & pl.col("amount").is_finite() & (pl.col("amount") > 0.0))
+    what = (
+        "opens at {:.4g} times the close before it: the unit of the price has changed. Load it again: "
+        "hl-load --coin {} --refetch"
+    )
     return [
-        Finding("error", "unit change", coin, moment_ms, what.format(amount))
+        Finding("error", "unit change", coin, moment_ms, what.format(amount, coin))
         for coin, moment_ms, amount in _amounts(rows)
     ]
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import polars as pl
 
 from slipstream.core.panel import HOUR_MS
-from slipstream.errors import DataError
 from slipstream.lake.alignment import dense
-from slipstream.lake.datasets import BARS, BOOKS, FUNDING, INTERVAL_MS, QUOTES, Dataset
-from slipstream.lake.integrity import Finding, bar_warnings, check, funding_warnings, in_order, unit_changes
+from slipstream.lake.datasets import BARS, DATASETS, FUNDING, INTERVAL_MS, TRADES, Dataset
+from slipstream.lake.impossible import crossed, misplaced, of_the_future, unpriced
+from slipstream.lake.integrity import Finding, Grade, bar_warnings, check, funding_warnings, in_order, unit_changes
 from slipstream.lake.locate import existing, is_url
 from slipstream.lake.panel_file import parse_panel_file
-from slipstream.lake.parts import DamagedPart, Part, decode
+from slipstream.lake.parts import DamagedPart, Part, decode, period_label
 from slipstream.lake.schema import (
     FUNDING_MEDIAN_BOUND_PER_HOUR,
     SETTLEMENT_RULES,
@@ -30,8 +30,12 @@ _STAMPS_FOR_A_UNIT = 100
 """Settlements of a coin in a month from which their median says something of the unit."""
 
 
-def check_path(path: str | Path) -> list[Finding]:
+def check_path(path: str | Path, *, now_ms: int | None = None) -> list[Finding]:
     """Findings of a lake or a panel file, errors first.
+
+    Args:
+        path: a lake's folder or URL, or a panel file.
+        now_ms: the present, Unix ms; None: nothing is held to lie in the future.
 
     Raises:
         DataError: the data cannot be read as bars at all (absent, no lake, a column missing or of a wrong type).
@@ -39,29 +43,70 @@ def check_path(path: str | Path) -> list[Finding]:
     if not is_url(path) and not existing(path).is_dir():
         return check(parse_panel_file(path))
     lake = Lake.open(path)
-    held = lake.datasets()
-    if not held:
-        raise DataError(f"{path}: not a lake; nothing of that name holds a table")
-    found: list[Finding] = []
+    found = list(_lost_logs(lake))
     whole: dict[str, list[Part]] = {}
-    for dataset in held:
+    for dataset in lake.datasets():
         whole[dataset.name] = []
         for part in lake.parts(dataset):
-            problem = damage(lake, dataset, part)
-            if problem is None:
-                whole[dataset.name].append(part)
-            else:
+            try:
+                rows = decode(dataset, lake.place, part)
+            except DamagedPart as problem:
                 found.append(Finding("error", "checksum", "", None, f"{dataset.name}/{part.path}: {problem}"))
-        if dataset.log:
-            for part in whole[dataset.name]:
-                found += log_errors(dataset, decode(dataset, lake.place, part))
-        elif dataset not in (BARS, FUNDING):
-            found += _repeated(
-                dataset, pl.concat([dataset.schema.to_frame(), *lake.decoded(dataset, whole[dataset.name])])
-            )
+                continue
+            whole[dataset.name].append(part)
+            found += row_errors(dataset, part, rows, now_ms)
+            found += repeated_deliveries(dataset, rows)
+        if not dataset.log and dataset not in (BARS, FUNDING):
+            series = lake.decoded(dataset, whole[dataset.name])
+            found += _repeated(dataset, pl.concat([dataset.schema.to_frame(), *series]))
     found += _series(lake, whole.get(BARS.name, []), whole.get(FUNDING.name, []))
     errors = [finding for finding in found if finding.grade == "error"]
     return errors + in_order(finding for finding in found if finding.grade == "warning")
+
+
+def _lost_logs(lake: Lake) -> Iterator[Finding]:
+    """Parts that no table knows: of a log that was lost, or left by a writer that died before its commit."""
+    for dataset in DATASETS.values():
+        files = [name for name in lake.place.names(dataset.name) if name.endswith(".parquet") and "/_" not in name]
+        if not files:
+            continue
+        if lake.table(dataset) is None:
+            what = f"{len(files)} files of {dataset.name} lie there, but the table's log is gone; restore _delta_log"
+            yield Finding("error", "log lost", "", None, what)
+        elif not lake.parts(dataset):
+            what = (
+                f"{len(files)} files of {dataset.name} lie there and none is in force: a first load was cut short "
+                "(load again), or the end of _delta_log is lost (restore it)"
+            )
+            yield Finding("warning", "nothing in force", "", None, what)
+
+
+def row_errors(dataset: Dataset, part: Part, rows: pl.DataFrame, now_ms: int | None) -> list[Finding]:
+    """Rows of a part that lie in the wrong partition or the future, and events that cannot be true."""
+    found: list[Finding] = []
+    values = tuple(value for _, value in part.values)
+    strayed = rows.filter(misplaced(dataset, values))
+    if strayed.height:
+        periods = strayed.select(period_label(dataset)).to_series().unique().sort().to_list()
+        what = f"{dataset.name}/{part.path}: {strayed.height} rows of {', '.join(periods)}, where readers do not look"
+        found.append(Finding("error", "wrong partition", "", None, what))
+    if now_ms is not None:
+        found += _rows_of(dataset, "in the future", rows.filter(of_the_future(dataset, now_ms)), "{} rows after now")
+    for fault, rule, what in (
+        ("crossed book", crossed(dataset), "{} events with the best bid above the best ask"),
+        ("impossible price", unpriced(dataset), "{} events with a price or size that is not a positive number"),
+    ):
+        if rule is not None:
+            found += _rows_of(dataset, fault, rows.filter(rule), what)
+    return found
+
+
+def repeated_deliveries(dataset: Dataset, rows: pl.DataFrame) -> list[Finding]:
+    """Trades that came more than once, as they do when a stream is taken up again; a replay plays them as they came."""
+    if dataset != TRADES:
+        return []
+    twice = rows.filter(~pl.struct(dataset.key).is_first_distinct())
+    return _rows_of(dataset, "repeated delivery", twice, "{} trades came more than once", grade="warning")
 
 
 def damage(lake: Lake, dataset: Dataset, part: Part) -> str | None:
@@ -76,8 +121,11 @@ def damage(lake: Lake, dataset: Dataset, part: Part) -> str | None:
 def _series(lake: Lake, bar_parts: list[Part], funding_parts: list[Part]) -> Iterator[Finding]:
     settled = pl.concat([FUNDING.schema.to_frame(), *lake.decoded(FUNDING, funding_parts)]).sort("coin", "ts")
     yield from settlement_errors(settled)
-    intervals = sorted({dict(part.values)["base_interval"] for part in bar_parts}, key=INTERVAL_MS.__getitem__)
-    for interval in intervals:
+    lengths = {dict(part.values)["base_interval"] for part in bar_parts}
+    for unknown in sorted(lengths - set(INTERVAL_MS)):
+        what = f"bars of {unknown} are of no length that is stored; {', '.join(INTERVAL_MS)} are"
+        yield Finding("error", "unknown length", "", None, what)
+    for interval in sorted(lengths & set(INTERVAL_MS), key=INTERVAL_MS.__getitem__):
         wanted = [part for part in bar_parts if dict(part.values)["base_interval"] == interval]
         bars = pl.concat(lake.decoded(BARS, wanted)).sort("coin", "ts", maintain_order=True)
         yield from bar_errors(bars, interval)
@@ -113,32 +161,21 @@ def settlement_errors(settled: pl.DataFrame) -> list[Finding]:
     ).iter_rows(named=True):
         what = (
             f"the median size of funding in {row['month']:%Y-%m} is {row['median']:.3g} per hour: the unit is likely "
-            "percent or basis points. Download the coin's funding again."
+            f"percent or basis points. Load it again: hl-load --coin {row['coin']} --refetch"
         )
         found.append(Finding("error", "unit change", row["coin"], int(row["ts"].timestamp() * 1000), what))
     return found
 
 
-def log_errors(dataset: Dataset, rows: pl.DataFrame) -> list[Finding]:
-    """Events that cannot be true: crossed or impossible quotes and books."""
-    if dataset == QUOTES:
-        bid, ask = pl.col("bid"), pl.col("ask")
-    elif dataset == BOOKS:
-        bid, ask = pl.col("bid_px").list.first(), pl.col("ask_px").list.first()
-    else:
+def _rows_of(dataset: Dataset, fault: str, rows: pl.DataFrame, what: str, *, grade: Grade = "error") -> list[Finding]:
+    """One finding per coin that any of the rows is of (datasets without coins: one for all)."""
+    if not rows.height:
         return []
-    crossed = rows.filter((bid > ask).fill_null(value=False))
-    impossible = rows.filter(((bid <= 0.0) | (ask <= 0.0) | ~bid.is_finite() | ~ask.is_finite()).fill_null(value=False))
-    return [
-        *_events("crossed book", crossed, "{} events with the best bid above the best ask"),
-        *_events("impossible price", impossible, "{} events with a price that is not a positive number"),
-    ]
-
-
-def _events(fault: str, rows: pl.DataFrame, what: str) -> Iterator[Finding]:
-    moments = rows.group_by("coin", maintain_order=True).agg(pl.col("received_ns").first(), count=pl.len())
-    for coin, received_ns, count in moments.iter_rows():
-        yield Finding("error", fault, coin, received_ns // 1_000_000, what.format(count))
+    coin = pl.col("coin") if "coin" in dataset.names else pl.lit("").alias("coin")
+    unit = 1_000_000 if dataset.schema[dataset.clock] == pl.Int64() else 1
+    clock = pl.col(dataset.clock) if unit > 1 else pl.col(dataset.clock).dt.timestamp("ms")
+    firsts = rows.select(coin, clock=clock).group_by("coin", maintain_order=True).agg(pl.col("clock").min(), n=pl.len())
+    return [Finding(grade, fault, name, int(first) // unit, what.format(n)) for name, first, n in firsts.iter_rows()]
 
 
 def _repeated(dataset: Dataset, rows: pl.DataFrame) -> Iterator[Finding]:

@@ -47,7 +47,12 @@ def lake_panel(
         UsageError: a coin is unknown.
     """
     parts = lake.parts(BARS)
-    held = sorted({_interval(part) for part in parts}, key=INTERVAL_MS.__getitem__)
+    lengths = {_interval(part) for part in parts}
+    if lengths - set(INTERVAL_MS):
+        raise DataError(
+            f"{lake.place.url}: holds bars of {', '.join(sorted(lengths - set(INTERVAL_MS)))}, which is no known length"
+        )
+    held = sorted(lengths, key=INTERVAL_MS.__getitem__)
     usable = [name for name in held if bar_hours * HOUR_MS % INTERVAL_MS[name] == 0]
     if not usable:
         have = f"bars of {', '.join(held)} only" if held else "no bars"

@@ -1,5 +1,8 @@
 """Bringing a panel file, or a lake of the first release's form, into a lake: all of it or nothing.
 
+Bars and settlements are two tables and two commits. Whatever would refuse either is looked for before the first, and
+the same import again completes one that a failing disk cut short between them.
+
 A panel file keeps a settlement in the row whose candle opens at its stamp. A lake keeps settlements in a table of
 their own, since the one at a coin's last close has no candle to stand beside.
 """
@@ -38,12 +41,19 @@ def import_panel(file: str | Path, lake: Lake, *, now_ms: int) -> tuple[CommitRe
     """
     place = existing(file)
     frame = read_first_form(place) if place.is_dir() else read_panel_file(place)
-    return import_frame(closed(frame, now_ms, HOUR_MS, file), lake)
+    return import_frame(frame, lake, now_ms=now_ms, source=str(file))
 
 
-def import_frame(frame: pl.DataFrame, lake: Lake) -> tuple[CommitReport, CommitReport]:
-    """Merge validated rows with the panel file's columns into a lake; errors as for :func:`import_panel`."""
+def import_frame(
+    frame: pl.DataFrame, lake: Lake, *, now_ms: int | None = None, source: str = "the rows"
+) -> tuple[CommitReport, CommitReport]:
+    """Merge validated rows with the panel file's columns into a lake; errors as for :func:`import_panel`.
+
+    The bar still forming is left out, the settlement at its open is not: it is known.
+    """
     bars, settlements = separated(frame)
+    if now_ms is not None:
+        bars = closed(bars, now_ms, HOUR_MS, source)
     with lake.lock():
         _refuse_forgotten(frame, lake)
         for dataset, rows in ((BARS, bars), (FUNDING, settlements)):

@@ -82,7 +82,7 @@ def partition_folder(values: Mapping[str, str]) -> str:
 
 def by_partition(dataset: Dataset, rows: pl.DataFrame) -> dict[tuple[str, ...], pl.DataFrame]:
     """Rows by the values of their partition columns, in ascending order of them."""
-    labelled = rows.with_columns(_period(dataset))
+    labelled = rows.with_columns(period_label(dataset))
     groups = labelled.partition_by(list(dataset.partition), as_dict=True, include_key=True)
     held = {tuple(str(value) for value in key): group.select(dataset.names) for key, group in groups.items()}
     return dict(sorted(held.items()))
@@ -94,7 +94,8 @@ def period_of(dataset: Dataset, moment_ms: int) -> str:
     return str(moment.dt.strftime("%Y-%m" if dataset.partition[-1] == "month" else "%Y-%m-%d")[0])
 
 
-def _period(dataset: Dataset) -> pl.Expr:
+def period_label(dataset: Dataset) -> pl.Expr:
+    """The month or date of each row, as it stands in partition names."""
     label = dataset.partition[-1]
     clock = pl.col(dataset.clock)
     if dataset.schema[dataset.clock] == pl.Int64():

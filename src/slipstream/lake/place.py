@@ -13,7 +13,6 @@ import errno
 import fcntl
 import os
 import re
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from slipstream.errors import DataError, SlipstreamError
+from slipstream.lake.durable import make_folders, sync, write_whole
 from slipstream.lake.locate import as_url
 
 _LOCK = "lock"
@@ -114,18 +114,7 @@ class Place:
             return
         target = self.folder / name
         make_folders(target.parent)
-        # threads of a process, and processes of the same number in two containers, may write the same part
-        draft = target.with_name(f".{target.name}.{uuid.uuid4().hex}.draft")
-        try:
-            with draft.open("wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            draft.replace(target)
-        except OSError:
-            draft.unlink(missing_ok=True)
-            raise
-        sync(target.parent)
+        write_whole(target, content)
 
     def copy(self, name: str, to: str) -> None:
         """Keep a second copy of an object under another name; an existing one stays.
@@ -237,22 +226,5 @@ def _remote_errors() -> Iterator[None]:
 def one_line(problem: Exception) -> str:
     """The message of an error of a library, which may run over many lines, in one of reasonable length."""
     text = " ".join(_COLOUR.sub("", str(problem)).split())
-    return text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
-
-
-def sync(path: Path) -> None:
-    """Force a file, or a directory's entries, to disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def make_folders(folder: Path) -> None:
-    """Make a folder and its parents, their entries durable."""
-    if folder.is_dir():
-        return
-    make_folders(folder.parent)
-    folder.mkdir(exist_ok=True)
-    sync(folder.parent)
+    half = _LONGEST_REASON // 2  # the cause may stand at either end
+    return text if len(text) <= _LONGEST_REASON else f"{text[:half]} ... {text[-half:]}"

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from slipstream.errors import DataError, SlipstreamError
-from slipstream.lake.datasets import BARS, BOOKS, FUNDING, INTERVAL_MS, QUOTES, Dataset
+from slipstream.lake.datasets import Dataset
 from slipstream.lake.delta_log import parts_of
+from slipstream.lake.impossible import impossible
 from slipstream.lake.parts import Content, DamagedPart, Part, UnreadablePart, decode, decode_body, encode
 from slipstream.lake.place import one_line
 from slipstream.lake.refresh import Refresh
-from slipstream.lake.schema import SETTLEMENT_RULES, bar_rules
 from slipstream.lake.store import Lake
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class Mend:
         partition: folder of the partition.
         damaged: paths of parts that cannot be read.
         recovered: rows brought back from an earlier version or a backup.
+        outdated: those of them from a copy that a later commit had corrected: their values may be the old ones.
         lost: rows of damaged parts that no copy holds; None if the log does not say how many there were.
         removed: rows taken out because they cannot be true, or repeat another's key.
     """
@@ -44,6 +45,7 @@ class Mend:
     partition: str
     damaged: tuple[str, ...]
     recovered: int
+    outdated: int
     lost: int | None
     removed: int
 
@@ -56,13 +58,14 @@ class _Plan:
     quarantined_rows: Content | None
 
 
-def repair(lake: Lake, dataset: Dataset, *, apply: bool) -> list[Mend]:
+def repair(lake: Lake, dataset: Dataset, *, apply: bool, now_ms: int) -> list[Mend]:
     """Mend one dataset, partition by partition; what was or would be done.
 
     Args:
         lake: where.
         dataset: what.
         apply: do it; otherwise only say what it would be.
+        now_ms: the present, Unix ms: rows after it cannot be true.
 
     Raises:
         SlipstreamError: a part cannot be read just now, the disk refused, or another writer came in between; what was
@@ -74,7 +77,7 @@ def repair(lake: Lake, dataset: Dataset, *, apply: bool) -> list[Mend]:
     done: list[Mend] = []
     for _, group in groupby(parts_of(table, dataset), key=lambda part: part.values):
         try:
-            plan = _plan(lake, dataset, list(group))
+            plan = _plan(lake, dataset, list(group), now_ms)
             if plan is not None and apply:
                 _carry_out(lake, dataset, plan, table)
         except UnreadablePart as problem:  # it may be whole: nothing is given up that nobody has seen
@@ -88,7 +91,7 @@ def repair(lake: Lake, dataset: Dataset, *, apply: bool) -> list[Mend]:
     return done
 
 
-def _plan(lake: Lake, dataset: Dataset, parts: list[Part]) -> _Plan | None:
+def _plan(lake: Lake, dataset: Dataset, parts: list[Part], now_ms: int) -> _Plan | None:
     values = tuple(value for _, value in parts[0].values)
     whole: list[pl.DataFrame] = []
     damaged: list[Part] = []
@@ -100,10 +103,12 @@ def _plan(lake: Lake, dataset: Dataset, parts: list[Part]) -> _Plan | None:
             whole.append(rows)
     intact = pl.concat([dataset.schema.to_frame(), *whole])
     in_force = {part.path for part in parts}
-    earlier = _earlier_rows(lake, dataset, parts[0], in_force) if damaged else dataset.schema.to_frame()
+    earlier, corrected = dataset.schema.to_frame(), False
+    if damaged:
+        earlier, corrected = _earlier_rows(lake, dataset, parts[0], in_force)
     recovered = earlier.join(intact, on=list(dataset.key), how="anti", nulls_equal=True)
     held = pl.concat([recovered, intact])
-    good, bad = _separated(dataset, values, held)
+    good, bad = _separated(dataset, values, held, now_ms)
     if not damaged and not bad.height:
         return None
     lost = None if any(part.rows is None for part in damaged) else sum(part.rows or 0 for part in damaged)
@@ -112,6 +117,7 @@ def _plan(lake: Lake, dataset: Dataset, parts: list[Part]) -> _Plan | None:
         partition=parts[0].folder,
         damaged=tuple(part.path for part in damaged),
         recovered=recovered.height,
+        outdated=recovered.height if corrected else 0,
         lost=None if lost is None else max(0, lost - recovered.height),
         removed=bad.height,
     )
@@ -132,12 +138,14 @@ def _carry_out(lake: Lake, dataset: Dataset, plan: _Plan, table: DeltaTable) -> 
         raise SlipstreamError(f"{lake.place.url}: another writer came in between; run the repair again")
 
 
-def _earlier_rows(lake: Lake, dataset: Dataset, like: Part, in_force: set[str]) -> pl.DataFrame:
-    """What earlier copies of a partition hold, one row per key, the newest copy first.
+def _earlier_rows(lake: Lake, dataset: Dataset, like: Part, in_force: set[str]) -> tuple[pl.DataFrame, bool]:
+    """What earlier copies of a partition hold, one row per key, the newest copy first; and whether one was corrected.
 
-    Parts still in force are left out: what they hold is not missing, and an event log would hold it twice.
+    Parts still in force are left out: what they hold is not missing, and an event log would hold it twice. A commit
+    that corrects values keeps what it replaces as a backup, so a copy without one has the values of the part lost.
     """
-    found = dataset.schema.to_frame()
+    found, corrected = dataset.schema.to_frame(), False
+    backed_up = set(lake.place.names(f"_backup/{dataset.name}/{like.folder}"))
     whole: dict[str, bool] = {}
     table = lake.table(dataset)
     for version in range((table.version() if table else 0) - 1, -1, -1):
@@ -150,10 +158,12 @@ def _earlier_rows(lake: Lake, dataset: Dataset, like: Part, in_force: set[str]) 
             if part.path not in whole:
                 rows = _if_whole(lake, dataset, part)
                 whole[part.path] = rows is not None
+                corrected |= rows is not None and f"_backup/{dataset.name}/{part.path}" in backed_up
                 found = found if rows is None else _with_missing(dataset, found, [rows])
         if superseded and all(whole[part.path] for part in superseded):
-            return found
-    return _with_missing(dataset, found, _backups(lake, dataset, like))
+            return found, corrected
+    completed = _with_missing(dataset, found, _backups(lake, dataset, like))
+    return completed, corrected or completed.height > found.height
 
 
 def _with_missing(dataset: Dataset, found: pl.DataFrame, copies: Iterable[pl.DataFrame]) -> pl.DataFrame:
@@ -185,30 +195,12 @@ def _backups(lake: Lake, dataset: Dataset, like: Part) -> Iterator[pl.DataFrame]
             continue
 
 
-def _separated(dataset: Dataset, values: tuple[str, ...], rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _separated(
+    dataset: Dataset, values: tuple[str, ...], rows: pl.DataFrame, now_ms: int
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Rows to keep and rows to take out."""
     ordered = rows.sort(dataset.key, maintain_order=True)
-    out = _impossible(dataset, values, ordered)
+    out = impossible(dataset, values, ordered, now_ms)
     if not dataset.log:
         out |= ~ordered.select(pl.struct(dataset.key).is_last_distinct()).to_series()
     return ordered.filter(~out), ordered.filter(out)
-
-
-def _impossible(dataset: Dataset, values: tuple[str, ...], rows: pl.DataFrame) -> pl.Series:
-    """Where a row cannot be true."""
-    named = rows.rename({"rate": "funding"}) if dataset == FUNDING else rows
-    of_order = ("duplicate", "unsorted")
-    if dataset == BARS:
-        rules = bar_rules(INTERVAL_MS[values[0]])
-    elif dataset == FUNDING:
-        rules = SETTLEMENT_RULES
-    else:
-        rules = ()
-    false = [rule.broken for rule in rules if rule.fault not in of_order]
-    if dataset == QUOTES:
-        false.append(pl.col("bid") > pl.col("ask"))
-    if dataset == BOOKS:
-        false.append(pl.col("bid_px").list.first() > pl.col("ask_px").list.first())
-
-    out = pl.any_horizontal(pl.repeat(value=False, n=pl.len()), *false).fill_null(value=False)
-    return named.select(out.alias("out")).to_series()

@@ -122,6 +122,13 @@ _PRESENCE = (
         "every row needs a coin",
         "Fill it in or remove the row.",
     ),
+    Rule(
+        "odd name",
+        "coin",
+        pl.col("coin").str.contains(r"^\s|\s$|[\x00-\x1f\x7f]").fill_null(False),
+        "a name has no spaces around it and no control characters in it",
+        "Correct the name.",
+    ),
 )
 _ON_THE_HOUR = Rule(
     "off the hour",

@@ -163,8 +163,11 @@ class Lake:
             trust_files: read parts that differ from their checksum.
 
         Raises:
+            UsageError: coins are asked for of a dataset without them.
             DataError: a part is missing or damaged, two rows of a series share a key, or the version does not exist.
         """
+        if coins is not None and "coin" not in dataset.names:
+            raise UsageError(f"{dataset.name} is not kept by coin")
         low = None if start_ms is None else period_of(dataset, start_ms)
         high = None if end_ms is None else period_of(dataset, end_ms)
         wanted = [

@@ -14,9 +14,7 @@ import hashlib
 import io
 import json
 import math
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,24 +62,6 @@ def decode(content: bytes) -> Kept | None:
     with np.load(io.BytesIO(rest), allow_pickle=False) as members:
         tree = json.loads(members[_TREE].tobytes())
         return Kept(_value(tree, members))
-
-
-def write_atomically(file: Path, content: bytes) -> None:
-    """Write a file so that it is there complete and synced, or not at all."""
-    draft = file.with_name(f".{file.name}.new")
-    try:
-        with draft.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        draft.replace(file)
-    finally:
-        draft.unlink(missing_ok=True)
-    folder = os.open(file.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _node(value: object, arrays: dict[str, NDArray[Any]], place: str) -> object:

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from slipstream.errors import SlipstreamError
+from slipstream.lake.durable import write_whole
 from slipstream.research.content import content_hash
 from slipstream.research.executor import Executor, Progress
-from slipstream.research.result_file import Kept, decode, encode, write_atomically
+from slipstream.research.result_file import Kept, decode, encode
 from slipstream.research.tasks import Shared, function_name
 
 Item = TypeVar("Item")
@@ -73,7 +74,7 @@ def resumable_map(
             for position, result in finished:
                 index = missing[position]
                 content = encode(result)
-                write_atomically(files[index], content)
+                write_whole(files[index], content)
                 # What comes back is what a later call will read.
                 found[index] = _whole(content)
                 if progress is not None:

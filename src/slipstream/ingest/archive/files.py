@@ -9,7 +9,6 @@ place, synced and renamed, so a process killed at any instant leaves the old fil
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,7 +20,7 @@ from slipstream.core.panel import HOUR_MS
 from slipstream.errors import DataError, SafetyRefusal, SlipstreamError
 from slipstream.ingest.archive.book_lines import MidBar
 from slipstream.lake.datasets import ASSET_CONTEXTS, MID_BARS, TIME
-from slipstream.lake.place import sync
+from slipstream.lake.durable import write_whole
 
 _PRICES = ("open", "high", "low", "close")
 _BAR = dict.fromkeys((*_PRICES, "volume", "volume_usd"), pl.Float64()) | {"known_at_ms": pl.Int64()}
@@ -162,21 +161,12 @@ def write_table(file: Path, table: pl.DataFrame) -> bool:
         SlipstreamError: the disk refused; the old file is whole.
     """
     body = table.write_csv().encode("utf-8")
-    draft = file.with_name(f".{file.name}.new")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         if file.exists() and file.read_bytes() == body:
             return False
         _refuse_lookalike(file)
-        try:
-            with draft.open("wb") as stream:
-                stream.write(body)
-                stream.flush()
-                os.fsync(stream.fileno())
-            draft.replace(file)
-        finally:
-            draft.unlink(missing_ok=True)
-        sync(file.parent)
+        write_whole(file, body)
     except OSError as problem:
         raise SlipstreamError(f"{file}: cannot be written ({problem}); what was there is whole") from problem
     return True

@@ -15,7 +15,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ from pathlib import Path
 
 from slipstream.core.panel import utc
 from slipstream.errors import DataError, SlipstreamError
+from slipstream.lake.durable import sync, write_synced, write_whole
 from slipstream.lake.export.file_names import NamesTaken
 
 MANIFEST = "manifest.json"
@@ -158,7 +158,7 @@ class ExportFolder:
         """
         self.reserve(name)
         draft = self.place / f".{name}.new"
-        _write_durably(draft, content)
+        write_synced(draft, content)
         self._staged[name] = _Staged(draft, FileEntry(_digest(content), rows, first, last), keep_old)
 
     def commit(self, now_ms: int) -> tuple[Path, ...]:
@@ -186,7 +186,7 @@ class ExportFolder:
         self._write_manifest(coming)
         for name, staged in self._staged.items():
             staged.draft.replace(self.place / name)
-        _sync_folder(self.place)
+        sync(self.place)
         self._entries |= coming
         self._write_manifest({})
         self._unfinished = False
@@ -256,7 +256,7 @@ class ExportFolder:
         self.place.mkdir(parents=True, exist_ok=True)
         held = [entry.name for entry in self.place.iterdir()]
         for name in held:
-            if name.startswith(".") and name.endswith(".new"):
+            if name.startswith(".") and name.endswith((".new", ".draft")):
                 (self.place / name).unlink(missing_ok=True)
         return NamesTaken(name for name in held if not name.startswith("."))
 
@@ -272,10 +272,7 @@ class ExportFolder:
                 return
             again += 1
             target = folder / f"{name}.{stamp}.{again}"
-        draft = folder / f".{target.name}.new"
-        _write_durably(draft, content)
-        draft.replace(target)
-        _sync_folder(folder)
+        write_whole(target, content)
 
     def _write_manifest(self, coming: dict[str, FileEntry]) -> None:
         body = {
@@ -283,26 +280,8 @@ class ExportFolder:
             "files": {name: asdict(self._entries[name]) for name in sorted(self._entries)},
             "coming": {name: asdict(coming[name]) for name in sorted(coming)},
         }
-        draft = self.place / f".{MANIFEST}.new"
-        _write_durably(draft, (json.dumps(body, indent=1) + "\n").encode())
-        draft.replace(self.place / MANIFEST)
-        _sync_folder(self.place)
+        write_whole(self.place / MANIFEST, (json.dumps(body, indent=1) + "\n").encode())
 
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _write_durably(file: Path, content: bytes) -> None:
-    with file.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
