@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from slipstream.cli.errors import run
@@ -299,6 +300,112 @@ def test_a_start_beyond_the_venues_reach_is_said(load):
     assert "the venue keeps 1h bars since 2024-11-05 05:00 UTC only\n" in out
 
 
+def test_a_refetch_mends_what_check_names_and_says_how_much_was_corrected(load, tmp_path):
+    """A day of prices in another unit: a plain load asks for nothing, a refetch puts them right and keeps a backup."""
+    load("--coin", "BTC", "--coin", "ETH", "--days", "10")
+    lake = Lake.open(tmp_path / "data/lake")
+    right = lake.read(BARS)
+    day = (pl.col("coin") == "BTC") & pl.col("ts").dt.day().eq(28)
+    prices = ("open", "high", "low", "close")
+    lake.upsert(
+        BARS, right.with_columns(pl.when(day).then(pl.col(name) * 1000).otherwise(name).alias(name) for name in prices)
+    )
+    assert not no_errors(tmp_path)
+    wrong = {file.read_bytes() for file in (tmp_path / "data/lake/bars").rglob("*.parquet")}
+    load("--coin", "BTC", "--days", "10")
+    assert not no_errors(tmp_path)
+
+    code, out, _ = load("--coin", "BTC", "--refetch", "--start", "2025-05-25", "--dry-run")
+    assert code == 0
+    assert "1 of 1 coins are asked for again, whatever is held: about 2 requests, weight 53, " in out
+    assert not no_errors(tmp_path), "a dry run mends nothing"
+    code, out, _ = load("--coin", "BTC", "--refetch", "--start", "2025-05-25")
+    assert code == 0
+    (line,) = [line for line in out.splitlines() if line.startswith("BTC: 1h")]
+    assert line.startswith("BTC: 1h 180 -> 180 bars")
+    assert line.endswith(", 24 corrected")
+    assert lake.read(BARS).equals(right)
+    assert no_errors(tmp_path)
+    assert wrong & {file.read_bytes() for file in (tmp_path / "data/lake/_backup/bars").rglob("*.parquet")}
+    body = json.loads(load("--coin", "BTC", "--refetch", "--days", "5", "--json")[1])
+    assert body["coins"]["BTC"]["corrected"] == 0
+
+
+def test_a_refetch_says_that_hours_beyond_the_venues_reach_stay_as_they_are(load, venue, tmp_path):
+    load("--coin", "BTC", "--days", "10")
+    said = "1h bars held from before that cannot be asked for again and stay as they are"
+    assert said not in load("--coin", "BTC", "--refetch", "--days", "300", "--dry-run")[1]
+    venue.move_to(NOW + 215 * DAY_MS)
+    assert said in load("--coin", "BTC", "--refetch", "--days", "300", "--dry-run")[1]
+    assert said not in load("--coin", "BTC", "--days", "300", "--dry-run")[1]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--days", "1000000000"),
+        ("--days", "9" * 40),
+        ("--days", "9999999"),
+        ("--start", "0001-01-01"),
+        ("--start", "0001-01-01T00:00+14:00"),
+        ("--start", "2022-12-31T23:59"),
+    ],
+)
+def test_a_start_before_the_venue_began_is_its_beginning_and_said(load, words):
+    plain = json.loads(load("--coin", "BTC", "--start", "2023-01-01", "--dry-run", "--json")[1])
+    code, out, _ = load("--coin", "BTC", *words, "--dry-run")
+    assert code == 0
+    assert out.startswith(
+        "nothing is older than 2023-01-01 UTC, when the venue began: the load starts there\n"
+        "asked for: bars of 4h from 2023-01-01 00:00 to 2025-06-01 12:00 UTC\n"
+    )
+    assert json.loads(load("--coin", "BTC", *words, "--dry-run", "--json")[1]) == plain
+    assert plain["coins"]["BTC"]["requests"] == 2 + 43, "hours, 4 h bars, pages of funding"
+    assert "nothing is older" not in load("--coin", "BTC", "--start", "2023-01-01", "--dry-run")[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--end", "2022-12-31"), "the end lies before the venue began, 2023-01-01 UTC; nothing to load"),
+        (("--end", "0001-01-01", "--start", "0001-01-01"), "the end lies before the venue began, 2023-01-01 UTC; "),
+        (("--start", "9999-12-31"), "the start lies at or after the end; nothing to load"),
+        (("--days", "0"), "--days 0: at least 1"),
+        (("--days", "-1000000000"), "--days -1000000000: at least 1"),
+    ],
+)
+def test_a_range_that_cannot_hold_anything_is_one_line(load, words, why):
+    code, out, err = load("--coin", "BTC", *words, "--dry-run")
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1].startswith(f"error: {why}")
+
+
+def test_binance_is_loaded_from_its_beginning_at_the_earliest_and_mended_by_a_refetch(
+    venue, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    venue.move_to(NOW)
+
+    def load(*words: str) -> str:
+        assert run(slipstream, ["data", "binance", "--coins", "BTC", "--base-url", venue.url, *words]) == 0
+        return capsys.readouterr().out
+
+    said = load("--start", "0001-01-01", "--end", "2019-09-02")
+    assert said.startswith(
+        "nothing is older than 2019-09-01 UTC, when the venue began: the load starts there\nabout 2 requ"
+    )
+    load("--days", "5")
+    lake = Lake.open(tmp_path / "data/binance_lake")
+    right = lake.read(BARS)
+    lake.upsert(BARS, right.with_columns(pl.col("high") * 1000))
+    assert "corrected" not in load("--days", "5")
+    assert f"BTC: {right.height} -> {right.height} bars" in (told := load("--days", "5", "--refetch"))
+    assert f", {right.height} corrected\n" in told
+    assert lake.read(BARS).equals(right)
+    assert list((tmp_path / "data/binance_lake/_backup/bars").rglob("*.parquet"))
+    assert json.loads(load("--days", "5", "--refetch", "--json"))["coins"]["BTC"]["corrected"] == 0
+
+
 def test_start_and_end_are_utc_and_name_opens(load, tmp_path):
     load("--coin", "BTC", "--start", "2025-05-20", "--end", "2025-05-21T08:59+01:00", "--interval", "1h")
     candles = rows(tmp_path / "data/market_data/1h/BTC_candles_1h.csv")
@@ -497,7 +604,7 @@ def test_help_names_every_flag_of_the_specification(capsys):
     said = capsys.readouterr().out
     for flag in (
         *("--coin", "--all", "--dex", "--interval", "--days", "--start", "--end", "--out-prefix"),
-        *("--include-delisted", "--base-url", "--dry-run", "--trust-files", "--lake", "--json"),
+        *("--include-delisted", "--base-url", "--dry-run", "--trust-files", "--lake", "--json", "--refetch"),
     ):
         assert flag in said
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+import re
+from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -11,9 +12,13 @@ import pytest
 
 from slipstream.cli.errors import run
 from slipstream.cli.main import app
+from slipstream.core.panel import HOUR_MS, to_ms
 from slipstream.lake import load_panel
+from slipstream.lake.datasets import BARS, FUNDING, INTERVAL_MS
+from slipstream.lake.store import Lake
 
 REAL = "data/hourly/hyperliquid_perps_1h.parquet"
+START = datetime.fromisoformat("2025-01-01T00:00:00Z")
 
 
 @pytest.fixture
@@ -44,14 +49,16 @@ def test_status_counts_what_is_missing(call, make_candles, write):
     code, out, _ = call("status", "--data", write(holed), "--json")
     assert code == 0
     btc, eth = json.loads(out)["coins"]
-    assert (btc["coin"], btc["bars"], btc["gap_bars"], btc["funding_missing"]) == ("BTC", 72, 0, 2)
-    assert (eth["coin"], eth["bars"], eth["gap_bars"]) == ("ETH", 71, 1)
+    assert (btc["coin"], btc["bars"], btc["gap_hours"]) == ("BTC", {"1h": 72}, 0)
+    assert btc["funding_missing"] == 1, "the one at the last close is in no file yet and is not counted"
+    assert (eth["coin"], eth["bars"], eth["gap_hours"]) == ("ETH", {"1h": 71}, 1)
+    assert eth["gaps"] == [{"first_ms": eth["first_ms"] + 28 * HOUR_MS, "hours": 1}]
 
 
 def test_status_of_the_real_file_shows_lives_and_the_months_they_cover(call, shared):
     code, out, _ = call("status", "--data", shared / REAL)
     assert code == 0
-    assert "60 coins, 278945 hourly bars" in out
+    assert "60 coins, 278,945 bars of 1h, known" in out
     rows = {
         line.split()[0]: line.split()[1]
         for line in out.splitlines()
@@ -61,6 +68,79 @@ def test_status_of_the_real_file_shows_lives_and_the_months_they_cover(call, sha
     assert rows["BTC"] == "▓███████"
     assert rows["LAYER"] == "······░█"
     assert rows["RLB"] == "▓██████░"
+
+
+def with_older_bars(lake: Lake, interval: str, days: int) -> None:
+    """As much of BTC again in longer bars before the hours there are."""
+    step = timedelta(milliseconds=INTERVAL_MS[interval])
+    opened = pl.datetime_range(
+        START - timedelta(days=days), START - step, step, time_zone="UTC", time_unit="ms", eager=True
+    )
+    numbers = {"open": 100.0, "high": 101.0, "low": 99.0, "close": 100.0, "volume": 5.0}
+    rows = (
+        opened.alias("ts")
+        .to_frame()
+        .with_columns(
+            coin=pl.lit("BTC"),
+            base_interval=pl.lit(interval),
+            **{name: pl.lit(value) for name, value in numbers.items()},
+        )
+    )
+    lake.upsert(BARS, rows.select(BARS.names))
+
+
+@pytest.mark.parametrize(("interval", "count"), [("4h", 60 * 6), ("1d", 60)])
+def test_status_begins_with_the_oldest_bars_of_any_length(call, make_candles, lake_of, tmp_path, interval, count):
+    lake = lake_of(make_candles(("BTC", "ETH")))
+    with_older_bars(lake, interval, 60)
+    page = tmp_path / "coverage.html"
+    code, out, _ = call("status", "--data", tmp_path / "lake", "--html", page)
+    assert code == 0
+    assert f"2 coins, 144 bars of 1h and {count} bars of {interval}, known 2024-11-0" in out
+    (btc,) = re.findall(r"(?m)^ *BTC +24-11-0\d \d\dh 25-01-04 00h +(\d+) +(\d+) +0 +0 +0 *$", out)
+    assert btc == ("72", str(count))
+    assert "2024-11 to 2025-01" in out
+    assert re.search(r"(?m)^BTC  ▓█░$", out)
+    assert re.search(r"(?m)^ETH  ··░$", out)
+    assert "BTC 2024-12: 744 of 744 hours" in page.read_text()
+    body = json.loads(call("status", "--data", tmp_path / "lake", "--json")[1])
+    assert body["begins_ms"] == to_ms(START - timedelta(days=60))
+    assert body["lengths"] == ["1h", interval]
+    held = body["coins"][0]
+    assert (held["bars"], held["hours"]) == ({"1h": 72, interval: count}, 63 * 24)
+    assert held["first_ms"] == body["begins_ms"] + INTERVAL_MS[interval]
+
+
+@pytest.mark.parametrize("dataset", [BARS, FUNDING])
+def test_a_damaged_file_is_named_by_status_and_the_rest_is_shown(call, make_candles, lake_of, tmp_path, dataset):
+    lake = lake_of(make_candles(("BTC",), hours=48 * 24))
+    part = next(part for part in lake.parts(dataset) if ("month", "2025-02") in part.values)
+    file = tmp_path / "lake" / dataset.name / part.path
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    code, out, err = call("status", "--data", tmp_path / "lake", "--html", tmp_path / "page.html")
+    assert (code, err) == (1, "")
+    named = f"{dataset.name}/{part.path}: the file differs from its checksum"
+    assert f"damaged, counted as nothing held: {named}\n" in out
+    assert named in (tmp_path / "page.html").read_text()
+    assert ("BTC  █\n" in out) if dataset == BARS else ("BTC  █▓\n" in out)
+    code, out, _ = call("status", "--data", tmp_path / "lake", "--json")
+    body = json.loads(out)
+    assert code == 1
+    assert list(body["damaged"]) == [f"{dataset.name}/{part.path}"]
+    assert body["coins"][0]["hours"] == (31 * 24 if dataset == BARS else 48 * 24)
+    file.unlink()
+    assert "the file is missing" in call("status", "--data", tmp_path / "lake")[1]
+
+
+def test_a_lake_whose_every_file_is_damaged_still_shows_its_tables(call, make_candles, lake_of, tmp_path):
+    lake = lake_of(make_candles(("BTC",)))
+    for dataset in (BARS, FUNDING):
+        (tmp_path / "lake" / dataset.name / lake.parts(dataset)[0].path).write_bytes(b"?")
+    code, out, err = call("status", "--data", tmp_path / "lake", "--html", tmp_path / "page.html")
+    assert (code, err) == (1, "")
+    assert "funding" in out
+    assert out.count("damaged, counted as nothing held") == 2
+    assert (tmp_path / "page.html").is_file()
 
 
 def test_check_returns_one_for_errors_and_zero_for_warnings(call, make_candles, write, with_value):

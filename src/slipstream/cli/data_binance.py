@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from slipstream.cli.load_options import Interval, moment
+from slipstream.cli.load_options import Interval, beginning, clamped_line, moment
 from slipstream.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,13 +28,15 @@ def binance(
     start: Annotated[str | None, Parameter(help="First moment, ISO 8601, UTC; instead of --days.")] = None,
     end: Annotated[str | None, Parameter(help="Last moment, ISO 8601, UTC (default: now).")] = None,
     lake: Annotated[str, Parameter(help="The lake: a folder or an s3:// URL.")] = "data/binance_lake",
+    refetch: Annotated[bool, Parameter(negative="", help="Ask again for the whole range although it is held.")] = False,
     base_url: Annotated[str, Parameter(help="Address of the venue.")] = "https://fapi.binance.com",
     json: Annotated[bool, Parameter(name="--json", negative="", help="Print JSON and nothing else.")] = False,
 ) -> int:
     """Load candles and settled funding from Binance's USD-M futures; coins keep their Hyperliquid names.
 
     kPEPE is read from 1000PEPEUSDT. Give these bars a lake of their own: the same coins of two venues do not go into
-    one. Only what is missing is asked for. Exit 1 if a coin could not be fetched, 3 if one was refused.
+    one. Only what is missing is asked for; with --refetch the whole range, and values that differ are corrected. Exit 1
+    if a coin could not be fetched, 3 if one was refused.
 
     Example: slipstream data binance --coins BTC ETH kPEPE --days 365 --lake data/binance_lake
     """
@@ -45,45 +48,54 @@ def binance(
         raise UsageError(f"--days {days}: at least 1")
     start_ms = None if start is None else moment(start, "--start")
     end_ms = None if end is None else moment(end, "--end")
-    return asyncio.run(_pull(tuple(dict.fromkeys(coins)), interval, days, start_ms, end_ms, lake, base_url, json))
+    wish = _Wish(tuple(dict.fromkeys(coins)), interval, days, start_ms, end_ms, lake, base_url, refetch, json)
+    return asyncio.run(_pull(wish))
 
 
-async def _pull(
-    coins: tuple[str, ...],
-    interval: Interval,
-    days: int,
-    start_ms: int | None,
-    end_ms: int | None,
-    place: str,
-    base_url: str,
-    as_json: bool,
-) -> int:
+@dataclass(frozen=True)
+class _Wish:
+    """What a user asked for; moments are Unix ms, None where the default depends on the venue's time."""
+
+    coins: tuple[str, ...]
+    interval: Interval
+    days: int
+    start_ms: int | None
+    end_ms: int | None
+    lake: str
+    base_url: str
+    refetch: bool
+    json: bool
+
+
+async def _pull(wish: _Wish) -> int:
     from slipstream.cli.clock import wall_clock_ns
     from slipstream.cli.load_display import Display
-    from slipstream.core.panel import HOUR_MS
     from slipstream.ingest.load.binance import BINANCE, BinanceSource
     from slipstream.ingest.load.loader import load
     from slipstream.ingest.load.plan import plan_coin, total, wanted
     from slipstream.ingest.load.spans import held_in
     from slipstream.lake.store import Lake
+    from slipstream.venues.binance.limits import BEGINNING_MS
     from slipstream.venues.binance.rest import BinanceClient
     from slipstream.venues.clock import SystemClock
 
     clock = SystemClock(wall_clock_ns)
-    async with BinanceClient(base_url, clock=clock) as client:
-        now_ms = await _require_listed(client, coins)
-        last_ms = now_ms if end_ms is None else end_ms
-        first_ms = last_ms - days * 24 * HOUR_MS if start_ms is None else start_ms
-        asked = wanted(interval, first_ms, last_ms, now_ms, kept_bars=None)
+    async with BinanceClient(wish.base_url, clock=clock) as client:
+        now_ms = await _require_listed(client, wish.coins)
+        last_ms = now_ms if wish.end_ms is None else wish.end_ms
+        begins = beginning(wish.start_ms, wish.days, last_ms, BEGINNING_MS)
+        asked = wanted(wish.interval, begins.start_ms, last_ms, now_ms, kept_bars=None)
         if asked.start_ms >= asked.end_ms:
             raise UsageError("the start lies at or after the end; nothing to load")
-        lake = Lake.open(place, create=True)
+        lake = Lake.open(wish.lake, create=True)
         before = held_in(lake, asked.start_ms, asked.end_ms)
-        plans = [plan_coin(coin, asked, before, BINANCE) for coin in coins]
+        plans = [plan_coin(coin, asked, before, BINANCE, refetch=wish.refetch) for coin in wish.coins]
         cost = total(plans)
-        if not as_json:
+        if not wish.json:
+            if begins.clamped:
+                _say(clamped_line(begins.start_ms))
             _say(f"about {cost.count:,} requests, weight {cost.weight:,}")
-        with lake.lock(), Display(plans, clock, quiet=as_json) as watcher:
+        with lake.lock(), Display(plans, clock, quiet=wish.json) as watcher:
             missing = [plan for plan in plans if not plan.empty]
             report = await load(BinanceSource(client), lake, missing, clock=clock, watcher=watcher)
     after = held_in(lake, asked.start_ms, asked.end_ms)
@@ -93,10 +105,11 @@ async def _pull(
             "bars_after": len(after.opens(asked.base_interval, coin)),
             "settlements_before": len(before.stamps(coin)),
             "settlements_after": len(after.stamps(coin)),
+            "corrected": report.corrected.get(coin, 0),
         }
-        for coin in coins
+        for coin in wish.coins
     }
-    _print(rows, report.failed, report.refused, as_json)
+    _print(rows, report.failed, report.refused, wish.json)
     return _REFUSED if report.refused else _FAILED if report.failed else 0
 
 
@@ -125,6 +138,7 @@ def _print(rows: dict[str, dict[str, int]], failed: dict[str, str], refused: dic
         _say(
             f"{coin}: {row['bars_before']} -> {row['bars_after']} bars, "
             f"funding {row['settlements_before']} -> {row['settlements_after']}"
+            + (f", {row['corrected']} corrected" if row["corrected"] else "")
         )
     for title, problems in (("failed", failed), ("refused", refused)):
         for name, why in problems.items():

@@ -36,6 +36,7 @@ def pull(
     include_delisted: Annotated[bool, Parameter(negative="", help="Markets that have ended, too.")] = False,
     base_url: Annotated[str, Parameter(help="Address of the venue.")] = "https://api.hyperliquid.xyz",
     weight_per_minute: Annotated[int, Parameter(help="Of the venue's 1200 a minute, what to use.")] = 900,
+    refetch: Annotated[bool, Parameter(negative="", help="Ask again for the whole range although it is held.")] = False,
     dry_run: Annotated[bool, Parameter(negative="", help="Print requests, weight and time, and stop.")] = False,
     export: Annotated[bool, Parameter(negative="--no-export", help="Refresh the CSV files afterwards.")] = True,
     trust_files: Annotated[bool, Parameter(negative="", help="Merge into files that fail their checksum.")] = False,
@@ -47,8 +48,13 @@ def pull(
     live markets are listed. All coins for 180 days cost about 500 weight a coin: nearly two hours within the venue's
     limit. Exit 1 if a coin could not be fetched, 3 if one was refused because its data would shrink.
 
+    With --refetch the whole range is asked for again: values that "slipstream data check" names as wrong are replaced
+    by the venue's, counted as corrected, and kept in the lake's _backup.
+
     Examples:
     hl-load --all --days 180
+
+    hl-load --coin BTC --refetch --start 2025-06-01
 
     hl-load --coin BTC --coin kPEPE --interval 1h --start 2025-06-01
 
@@ -73,6 +79,7 @@ def pull(
         export=export,
         trust_files=trust_files,
         json=json,
+        refetch=refetch,
     )
     if days < 1:
         raise UsageError(f"--days {days}: at least 1")
@@ -174,23 +181,26 @@ async def _load(client: InfoClient, clock: Clock, markets: list[Instrument], opt
     from contextlib import nullcontext
 
     from slipstream.cli.load_display import Display, print_plan, print_report
-    from slipstream.core.panel import HOUR_MS
+    from slipstream.cli.load_options import beginning, clamped_line
     from slipstream.ingest.load.loader import load
     from slipstream.ingest.load.plan import plan_coin, wanted
     from slipstream.ingest.load.spans import held_in
     from slipstream.lake.store import Lake
+    from slipstream.venues.hyperliquid.limits import BEGINNING_MS
 
     now_ms = client.venue_now_ms()
     end_ms = now_ms if options.end_ms is None else options.end_ms
-    start_ms = end_ms - options.days * 24 * HOUR_MS if options.start_ms is None else options.start_ms
-    asked = wanted(options.interval, start_ms, end_ms, now_ms)
+    begins = beginning(options.start_ms, options.days, end_ms, BEGINNING_MS)
+    asked = wanted(options.interval, begins.start_ms, end_ms, now_ms)
     if asked.start_ms >= asked.end_ms:
         raise UsageError("the start lies at or after the end; nothing to load")
     lake = Lake.open(options.lake, create=True)
     # the plan rests on what is held, so no other loader may come between it and the load
     with nullcontext() if options.dry_run else lake.lock():
         before = held_in(lake, asked.start_ms, asked.end_ms)
-        plans = [plan_coin(market.coin, asked, before) for market in markets]
+        plans = [plan_coin(market.coin, asked, before, refetch=options.refetch) for market in markets]
+        if begins.clamped and not options.json:
+            _say(clamped_line(begins.start_ms))
         print_plan(plans, asked, before, [coin for coin in _PRE_FLIGHT if coin in {it.coin for it in markets}], options)
         if options.dry_run:
             return 0

@@ -92,6 +92,7 @@ def print_plan(
                 "interval": asked.interval,
                 "start": f"{utc(asked.start_ms):%Y-%m-%dT%H:%MZ}",
                 "end": f"{utc(asked.end_ms):%Y-%m-%dT%H:%MZ}",
+                "refetch": options.refetch,
                 "coins": {plan.coin: {"requests": plan.cost.count, "weight": plan.cost.weight} for plan in plans},
                 "requests": cost.count,
                 "weight": cost.weight,
@@ -103,11 +104,15 @@ def print_plan(
     if asked.start_ms < asked.reach_ms:
         older = "" if asked.interval == asked.base_interval else f"; before that come bars of {asked.interval}"
         _say(f"the venue keeps {asked.base_interval} bars since {_when(asked.reach_ms)} UTC only{older}")
+        kept = any((before.opens(asked.base_interval, plan.coin)[:1] < asked.reach_ms).any() for plan in plans)
+        if options.refetch and kept:
+            _say(f"{asked.base_interval} bars held from before that cannot be asked for again and stay as they are")
     for coin in pre_flight:
         _say(f"{coin}: held {_range(before.opens(asked.base_interval, coin))}")
+    work = "are asked for again, whatever is held" if options.refetch else "have something missing"
     _say(
-        f"{missing} of {len(plans)} coins have something missing: about {cost.count:,} requests, weight "
-        f"{cost.weight:,}, {_minutes(cost.minutes(pace))} at {pace:,} a minute"
+        f"{missing} of {len(plans)} coins {work}: about {cost.count:,} requests, weight {cost.weight:,}, "
+        f"{_minutes(cost.minutes(pace))} at {pace:,} a minute"
     )
     if options.dry_run:
         from rich.console import Console
@@ -164,7 +169,9 @@ def print_report(
         f"{options.lake}: {len(plans)} coins, {traffic.requests:,} requests, {traffic.retries} repeated, weight "
         f"{traffic.weight:,.0f}" + (f"; files in {options.market_data}" if options.export else "")
     )
-    if report.failed:
+    if report.failed and options.refetch:
+        _say("run the same command again with --coin for each that failed: --refetch asks for all that is named")
+    elif report.failed:
         _say("run the same command again: only what is missing is asked for")
 
 

@@ -20,7 +20,8 @@ class CoinCoverage:
         gap_bars: bars missing between the first and the last.
         zero_volume_bars: bars in which nothing traded.
         funding_missing: settlements due while the coin traded and not recorded. The one at the close of a coin's
-            last bar is stamped after its last row, so a file holds it only if the coin goes on.
+            last bar is not counted: it may not have been published when the bar was, and a file holds it only if the
+            coin goes on.
         ends_early: the last bar lies before the panel's last row (delisted, or the recording stopped).
     """
 
@@ -45,6 +46,7 @@ def coverage(panel: Panel) -> tuple[CoinCoverage, ...]:
         if not len(rows):
             continue
         first, last = int(rows[0]), int(rows[-1])
+        missing[last, column] = False
         out.append(
             CoinCoverage(
                 coin=coin,
@@ -57,25 +59,4 @@ def coverage(panel: Panel) -> tuple[CoinCoverage, ...]:
                 ends_early=last < panel.rows - 1,
             )
         )
-    return tuple(out)
-
-
-@dataclass(frozen=True)
-class Gap:
-    """Bars missing between two that are there: whose, known-at of the first missing one (Unix ms), how many."""
-
-    coin: str
-    first_ms: int
-    bars: int
-
-
-def gaps_of(panel: Panel) -> tuple[Gap, ...]:
-    """Every gap inside a coin's life, by coin, then time."""
-    out = []
-    present = ~np.isnan(panel.close)
-    for column, coin in enumerate(panel.coins):
-        rows = np.flatnonzero(present[:, column])
-        for place in np.flatnonzero(np.diff(rows) > 1):
-            before, after = int(rows[place]), int(rows[place + 1])
-            out.append(Gap(coin, int(panel.known_at_ms[before + 1]), after - before - 1))
     return tuple(out)

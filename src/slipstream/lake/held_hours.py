@@ -9,7 +9,7 @@ A damaged file does not hide the rest: it is named, and counts as nothing held.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,29 +135,34 @@ def held_hours(bars: Sequence[pl.DataFrame], settlements: Sequence[pl.DataFrame]
         raise DataError(
             f"bars of {', '.join(sorted(strange))} are held, which is no known length; take those files out"
         )
-    pieces, pre_listing = _without_pre_listing([piece.select(_BAR_COLUMNS) for piece in bars])
-    traded = pl.concat([BARS.schema.to_frame().select(_BAR_COLUMNS), *pieces])
-    opened = (
-        traded.select(
-            "coin", "base_interval", pl.col("ts").dt.timestamp("ms"), silent=(pl.col("volume") == 0.0).fill_null(False)
-        )
-        .unique(["coin", "base_interval", "ts"], keep="last")
-        .sort("coin", "ts")
-    )
-    if not opened.height:
+    pieces, pre_listing = _without_pre_listing(bars)
+    opened: dict[str, dict[str, list[pl.DataFrame]]] = {}
+    for piece in pieces:
+        for interval, rows in _by_length(piece):
+            silent = rows.select("ts", silent=(pl.col("volume") == 0.0).fill_null(value=False))
+            for coin, start, count in _runs(rows["coin"]):
+                opened.setdefault(coin, {}).setdefault(interval, []).append(silent[start : start + count])
+    if not opened:
         return Held((), (), pre_listing, dict(damaged))
-    length = pl.col("base_interval").replace_strict(INTERVAL_MS, return_dtype=pl.Int64)
-    opened = opened.with_columns(closes=pl.col("ts") + length)
-    stamped = pl.concat([FUNDING.schema.to_frame().select(_SETTLEMENT_COLUMNS), *settlements])
-    known = stamped.filter(pl.col("rate").is_finite()).select("coin", hour=pl.col("ts").dt.timestamp("ms") // HOUR_MS)
-    stamps = {str(coin): rows["hour"].to_numpy() for (coin,), rows in known.partition_by("coin", as_dict=True).items()}
-    first_hour, end_ms = int(opened["ts"].to_numpy().min()) // HOUR_MS, int(opened["closes"].to_numpy().max())
-    coins = tuple(
-        _coin(str(coin), rows, stamps.get(str(coin), _NONE), first_hour, end_ms)
-        for (coin,), rows in opened.partition_by("coin", as_dict=True, maintain_order=True).items()
+    stamps: dict[str, list[IntArray]] = {}
+    for piece in settlements:
+        rows = _by_coin(piece.filter(pl.col("rate").is_finite()))
+        hours = rows["ts"].dt.timestamp("ms").to_numpy() // HOUR_MS
+        for coin, start, count in _runs(rows["coin"]):
+            stamps.setdefault(coin, []).append(hours[start : start + count])
+    coins = {
+        coin: {interval: pl.concat(rows).unique("ts", keep="last").sort("ts") for interval, rows in by_length.items()}
+        for coin, by_length in sorted(opened.items())
+    }
+    lives = {coin: _spans(by_length) for coin, by_length in coins.items()}
+    first_hour = min(int(opens.min()) for opens, _ in lives.values()) // HOUR_MS
+    end_ms = max(int(closes.max()) for _, closes in lives.values())
+    found = tuple(
+        _coin(coin, by_length, *lives[coin], np.concatenate([_NONE, *stamps.get(coin, [])]), first_hour, end_ms)
+        for coin, by_length in coins.items()
     )
-    lengths = tuple(sorted(opened["base_interval"].unique().to_list(), key=INTERVAL_MS.__getitem__))
-    return Held(coins, lengths, pre_listing, dict(damaged))
+    lengths = {interval for by_length in coins.values() for interval in by_length}
+    return Held(found, tuple(sorted(lengths, key=INTERVAL_MS.__getitem__)), pre_listing, dict(damaged))
 
 
 def _readable(lake: Lake, dataset: Dataset, columns: Sequence[str], damaged: dict[str, str]) -> list[pl.DataFrame]:
@@ -180,26 +185,52 @@ def _readable(lake: Lake, dataset: Dataset, columns: Sequence[str], damaged: dic
     return [rows for rows in found if not isinstance(rows, DamagedPart)]
 
 
-def _coin(coin: str, bars: pl.DataFrame, stamps: IntArray, first_hour: int, end_ms: int) -> CoinHours:
-    """One coin; ``bars`` are its own: base_interval, ts, closes (Unix ms) and silent."""
-    last_ms = int(bars["closes"].to_numpy().max())
-    hours = _covered(bars["ts"].to_numpy(), bars["closes"].to_numpy())
-    counts = dict(bars["base_interval"].value_counts().iter_rows())
+def _by_length(rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
+    """The rows of each length, a coin's adjacent; a part of the lake holds one length and lies so already."""
+    for interval in rows["base_interval"].unique().to_list():
+        yield interval, _by_coin(rows.filter(pl.col("base_interval") == interval))
+
+
+def _by_coin(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows if rows["coin"].is_sorted() else rows.sort("coin", maintain_order=True)
+
+
+def _runs(coins: pl.Series) -> Iterator[tuple[str, int, int]]:
+    """Each coin, its first row, and how many it has; a coin's rows are adjacent."""
+    start = 0
+    for run in coins.rle().to_list():
+        yield run["value"], start, run["len"]
+        start += run["len"]
+
+
+def _spans(by_length: Mapping[str, pl.DataFrame]) -> tuple[IntArray, IntArray]:
+    """Opens and closes of a coin's bars of every length, Unix ms."""
+    opens = {interval: rows["ts"].dt.timestamp("ms").to_numpy() for interval, rows in by_length.items()}
+    closes = [times + INTERVAL_MS[interval] for interval, times in opens.items()]
+    return np.concatenate(list(opens.values())), np.concatenate(closes)
+
+
+def _coin(
+    coin: str,
+    by_length: Mapping[str, pl.DataFrame],
+    opens: IntArray,
+    closes: IntArray,
+    stamps: IntArray,
+    first_hour: int,
+    end_ms: int,
+) -> CoinHours:
+    """One coin from its bars (ts, silent) by length, their opens and closes, and the hours of its settlements."""
+    hours = _covered(opens, closes)
     return CoinHours(
         coin=coin,
         hours=hours,
-        first_ms=_first_known(bars),
-        last_ms=last_ms,
-        bars={name: int(counts[name]) for name in sorted(counts, key=INTERVAL_MS.__getitem__)},
-        silent_bars=int(bars["silent"].sum()),
+        first_ms=int(closes[opens == opens.min()].min()),
+        last_ms=int(closes.max()),
+        bars={name: by_length[name].height for name in sorted(by_length, key=INTERVAL_MS.__getitem__)},
+        silent_bars=sum(int(rows["silent"].sum()) for rows in by_length.values()),
         funding_missing=_funding_missing(hours, stamps, first_hour),
-        ends_early=last_ms < end_ms,
+        ends_early=int(closes.max()) < end_ms,
     )
-
-
-def _first_known(bars: pl.DataFrame) -> int:
-    """Close of the bar that opens first; of several, of the shortest."""
-    return int(bars.filter(pl.col("ts") == pl.col("ts").min())["closes"].to_numpy().min())
 
 
 def _covered(opened: IntArray, closes: IntArray) -> IntArray:
@@ -207,7 +238,10 @@ def _covered(opened: IntArray, closes: IntArray) -> IntArray:
     begins, ends = opened // HOUR_MS, -(-closes // HOUR_MS)
     width = ends - begins
     within = np.arange(int(width.sum())) - np.repeat(np.cumsum(width) - width, width)
-    return np.unique(np.repeat(begins, width) + within)
+    base = int(begins.min())
+    covered = np.zeros(int(ends.max()) - base, dtype=np.bool_)
+    covered[np.repeat(begins, width) + within - base] = True
+    return np.flatnonzero(covered).astype(np.int64) + base
 
 
 def _funding_missing(hours: IntArray, stamps: IntArray, first_hour: int) -> int:

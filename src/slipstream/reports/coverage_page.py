@@ -10,16 +10,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slipstream.core.coverage import CoinCoverage, Gap
-from slipstream.core.panel import HOUR_MS, Panel, utc
+from slipstream.core.panel import FloatArray, IntArray, utc
+from slipstream.lake.held_hours import CoinHours, Held
 from slipstream.reports.page import stylesheet, template_environment
 
 CELL, NAME_WIDTH, TOP = 16, 96, 34
+LABEL_CELLS = 3
+"""Cells that the label of a month is wide."""
+SHADES = (0.25, 0.5, 0.75, 1.0)
+"""Shares in the legend."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A coin's month: place in the map, share of its bars that are there (0 to 1), and what it says."""
+    """A coin's month: place in the map, share of its hours that a bar covers (0 to 1), and what it says."""
 
     x: float
     y: float
@@ -38,61 +42,89 @@ class CoverageMap:
     cells: tuple[Cell, ...]
 
 
-def coverage_map(panel: Panel) -> CoverageMap:
+@dataclass(frozen=True)
+class MonthlyHours:
+    """Hours that a bar covers, month by month.
+
+    Attributes:
+        months: shape (M,), every month from the first bar to the last, datetime64[M].
+        hours: shape (M,), hours of each month.
+        covered: shape (M, N), hours of each month that each coin's bars cover.
+    """
+
+    months: np.ndarray
+    hours: IntArray
+    covered: IntArray
+
+    @property
+    def share(self) -> FloatArray:
+        """Share of each month that is covered, shape (M, N), 0 to 1."""
+        return self.covered / self.hours[:, None]
+
+
+def monthly_hours(coins: Sequence[CoinHours]) -> MonthlyHours:
+    """The months that are held.
+
+    Args:
+        coins: at least one.
+    """
+    per_coin = [coin.hours.astype("datetime64[h]").astype("datetime64[M]") for coin in coins]
+    first, last = min(months[0] for months in per_coin), max(months[-1] for months in per_coin)
+    months = np.arange(first, last + 1)
+    hours = ((months + 1).astype("datetime64[h]") - months.astype("datetime64[h]")).astype(np.int64)
+    covered = [np.bincount((own - first).astype(np.int64), minlength=len(months)) for own in per_coin]
+    return MonthlyHours(months, hours, np.stack(covered, axis=1).astype(np.int64))
+
+
+def coverage_map(coins: Sequence[CoinHours]) -> CoverageMap:
     """Where the marks of the map go.
 
     Args:
-        panel: bars of one length.
+        coins: at least one.
     """
-    months, share, bars, hours = monthly_share(panel)
+    held = monthly_hours(coins)
+    share = held.share
     cells = [
         Cell(
             NAME_WIDTH + column * CELL,
             TOP + row * CELL,
             float(share[column, row]),
-            f"{coin} {months[column]}: {bars[column, row]} of {hours[column] // panel.bar_hours} bars",
+            f"{coin.coin} {held.months[column]}: {held.covered[column, row]} of {held.hours[column]} hours",
         )
-        for row, coin in enumerate(panel.coins)
-        for column in range(len(months))
-        if bars[column, row]
+        for row, coin in enumerate(coins)
+        for column in range(len(held.months))
+        if held.covered[column, row]
     ]
-    shown = [(column, str(month)) for column, month in enumerate(months) if _labelled(column, month)]
     return CoverageMap(
-        NAME_WIDTH + len(months) * CELL + CELL,
-        TOP + len(panel.coins) * CELL + CELL,
-        tuple((NAME_WIDTH + column * CELL, month) for column, month in shown),
-        tuple((TOP + (row + 0.75) * CELL, coin) for row, coin in enumerate(panel.coins)),
+        NAME_WIDTH + (len(held.months) - 1 + LABEL_CELLS) * CELL,
+        TOP + len(coins) * CELL + CELL,
+        tuple((NAME_WIDTH + column * CELL, str(held.months[column])) for column in _labelled(held.months)),
+        tuple((TOP + (row + 0.75) * CELL, coin.coin) for row, coin in enumerate(coins)),
         tuple(cells),
     )
 
 
-def monthly_share(panel: Panel) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Months (M,), share of each month's bars that are there (M, N), their number (M, N), and hours of a month (M,)."""
-    opens = (panel.known_at_ms - panel.bar_hours * HOUR_MS).astype("datetime64[ms]")
-    months, begin = np.unique(opens.astype("datetime64[M]"), return_index=True)
-    hours = ((months + 1).astype("datetime64[h]") - months.astype("datetime64[h]")).astype(np.int64)
-    bars = np.add.reduceat(~np.isnan(panel.close), begin, axis=0, dtype=np.int64)
-    return months, bars / (hours[:, None] / panel.bar_hours), bars, hours
+def _labelled(months: np.ndarray) -> list[int]:
+    """Columns that are labelled: the first month, then each January and July that has room beside the label before."""
+    chosen: list[int] = []
+    for column, month in enumerate(months):
+        wanted = column == 0 or str(month).endswith(("-01", "-07"))
+        if wanted and (not chosen or column - chosen[-1] >= LABEL_CELLS):
+            chosen.append(column)
+    return chosen
 
 
-def _labelled(column: int, month: np.datetime64) -> bool:
-    return column == 0 or str(month).endswith(("-01", "-07"))
+def opacity(share: float) -> float:
+    """How dark a share of a month is drawn; a single hour can still be seen."""
+    return 0.15 + 0.85 * share
 
 
-def render_coverage(
-    source: str,
-    panel: Panel,
-    coins: Sequence[CoinCoverage],
-    gaps: Sequence[Gap],
-    tables: Sequence[object],
-) -> str:
+def render_coverage(source: str, held: Held, tables: Sequence[object]) -> str:
     """The page as one HTML document.
 
     Args:
         source: name of the lake or file.
-        panel: its bars.
-        coins: coverage of each coin.
-        gaps: bars missing inside a coin's life.
+        held: what it holds.
         tables: the lake's tables; empty for a panel file.
     """
     return (
@@ -101,13 +133,24 @@ def render_coverage(
         .render(
             css=stylesheet(),
             source=source,
-            bars=sum(coin.bars for coin in coins),
-            length="hourly" if panel.bar_hours == 1 else f"{panel.bar_hours}-hour",
-            map=coverage_map(panel),
+            bars=bars_in_words(held),
+            lengths=held.lengths,
+            map=coverage_map(held.coins) if held.coins else None,
             cell=CELL,
-            coins=coins,
-            gaps=gaps,
+            shades=SHADES,
+            opacity=opacity,
+            coins=held.coins,
+            gaps=[gap for coin in held.coins for gap in coin.gaps],
+            damaged=held.damaged,
             tables=tables,
             when=lambda ms: f"{utc(ms):%Y-%m-%d %H:%M}",
         )
+    )
+
+
+def bars_in_words(held: Held) -> str:
+    """How many bars of each length: ``29,960 bars of 1h and 1,234 bars of 4h``."""
+    counts = [(length, sum(coin.bars.get(length, 0) for coin in held.coins)) for length in held.lengths]
+    return (
+        " and ".join(f"{count:,} bar{'' if count == 1 else 's'} of {length}" for length, count in counts) or "no bars"
     )

@@ -66,6 +66,7 @@ def load_into(
     per_minute: float = 900.0,
     stalled_s: float = 15.0,
     candle_cap: int = 5000,
+    refetch: bool = False,
     **options,
 ) -> Loaded:
     """Load what is missing of the coins' last days; ``options`` are the local venue's."""
@@ -82,7 +83,7 @@ def load_into(
             end = client.venue_now_ms()
             asked = wanted(interval, end - int(days * DAY_MS), end, end, kept_bars=candle_cap)
             before = held_in(lake, asked.start_ms, asked.end_ms)
-            plans = [plan_coin(coin, asked, before) for coin in coins]
+            plans = [plan_coin(coin, asked, before, refetch=refetch) for coin in coins]
             work = [plan for plan in plans if not plan.empty]
             return Loaded(await load(client, lake, work, clock=clock, watcher=Watched()), plans, venue, clock)
 

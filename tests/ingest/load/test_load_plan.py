@@ -117,6 +117,33 @@ def test_a_daily_refresh_of_a_coin_costs_two_small_requests_and_asks_for_its_new
     assert (plan.cost.count, plan.cost.weight) == (2, 21 + 22)
 
 
+@pytest.mark.parametrize(("interval", "days"), [("1h", 30), ("4h", 700), ("1d", 700), ("15m", 20)])
+def test_a_refetch_asks_for_the_whole_range_and_costs_as_much_as_the_first_load(interval, days):
+    wish = asked(days, interval)
+    first = plan_coin("BTC", wish, NOTHING)
+    opens: dict[tuple[str, str], list[int]] = {}
+    for length, span in first.bars:
+        opens[length, "BTC"] = list(range(span.start_ms, span.end_ms, INTERVAL_MS[length]))
+    stamps = np.arange(first.settlements[0].start_ms, NOON + HOUR_MS, HOUR_MS)
+    held = Held({key: np.array(times) for key, times in opens.items()}, {"BTC": stamps}, {"BTC": wish.start_ms - 5})
+    assert plan_coin("BTC", wish, held).empty
+    again = plan_coin("BTC", wish, held, refetch=True)
+    assert (again.bars, again.settlements, again.cost) == (first.bars, first.settlements, first.cost)
+    assert again.cost.weight > 0
+    assert again.traded_since_ms == wish.start_ms - 5, "that it traded before is still known"
+
+
+def test_a_refetch_puts_no_longer_bars_beside_hours_that_the_venue_no_longer_has():
+    """Readers prefer hours, so such bars would mend nothing."""
+    wish = asked(500)
+    until = wish.start_ms + 100 * DAY_MS
+    old = np.arange(wish.start_ms, until, HOUR_MS, dtype=np.int64)
+    native = np.arange(until, NOON - 300 * DAY_MS, 4 * HOUR_MS, dtype=np.int64)
+    plan = plan_coin("BTC", wish, Held({("1h", "BTC"): old, ("4h", "BTC"): native}, {}, {}), refetch=True)
+    reach = NOON - 4999 * HOUR_MS
+    assert plan.bars == (("1h", Span(reach, NOON)), ("4h", Span(until, -(-reach // (4 * HOUR_MS)) * 4 * HOUR_MS)))
+
+
 def test_the_prediction_is_what_the_venue_then_counts(tmp_path):
     """Its own weighing rounds down where ours rounds up, so it is at most one a request less."""
     coins = ("BTC", "ETH", "kPEPE")

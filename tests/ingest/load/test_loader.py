@@ -319,6 +319,47 @@ def test_bars_that_were_corrected_are_counted_and_the_old_part_is_kept(lake):
     assert kept <= old
 
 
+def test_a_refetch_puts_wrong_values_right_and_keeps_the_wrong_ones_in_the_backup(lake):
+    """Closed bars a thousand times too high, rates in percent: nothing is missing, so only a refetch asks for them."""
+    load_into(lake, "BTC", "ETH", days=20)
+    bars, settled = bars_in(lake), settlements_in(lake)
+    hours = pl.int_range(pl.len()).over("coin")
+    some = hours.is_between(100, 111) & (pl.col("coin") == "BTC")
+    prices = [
+        pl.when(some).then(pl.col(name) * 1000).otherwise(name).alias(name) for name in ("open", "high", "low", "close")
+    ]
+    lake.upsert(BARS, bars.with_columns(prices))
+    lake.upsert(FUNDING, settled.with_columns(rate=pl.when(some).then(pl.col("rate") * 100).otherwise("rate")))
+    wrong = {part.path for part in lake.parts(BARS)}
+    unchanged = load_into(lake, "BTC", "ETH", days=20)
+    assert unchanged.venue.asked("candleSnapshot") == []
+    assert not bars_in(lake).equals(bars)
+
+    done = load_into(lake, "BTC", "ETH", days=20, refetch=True)
+    assert done.report.corrected == {"BTC": 24, "ETH": 0}
+    assert done.report.fetched_bars == {"BTC": 480, "ETH": 480}
+    assert bars_in(lake).equals(bars)
+    assert settlements_in(lake).equals(settled)
+    backup = lake.place.folder / "_backup" / "bars"
+    kept = {file.relative_to(backup).as_posix() for file in backup.rglob("*.parquet")}
+    assert wrong & kept, "the wrong values can still be looked at"
+    again = load_into(lake, "BTC", "ETH", days=20, refetch=True)
+    assert again.report.corrected == {"BTC": 0, "ETH": 0}
+
+
+def test_a_refetch_loses_no_quiet_bar_at_the_beginning_of_its_range(lake):
+    """Flat bars without volume are left out before a coin's first trade; RLB traded before this range began."""
+    load_into(lake, "RLB", days=20)
+    bars = bars_in(lake)
+    quiet = bars.filter(pl.col("volume") == 0.0)["ts"].dt.timestamp("ms")
+    begin = int(quiet.filter(quiet > NOON - 3 * DAY_MS)[0])
+    wrong = bars.with_columns(high=pl.when(pl.col("ts").dt.timestamp("ms") == begin).then(9.0).otherwise("high"))
+    lake.upsert(BARS, wrong)
+    done = load_into(lake, "RLB", days=(NOW - begin) / DAY_MS, interval="1h", refetch=True)
+    assert done.report.corrected == {"RLB": 1}
+    assert bars_in(lake).equals(bars)
+
+
 def test_a_second_run_fetches_nothing_that_is_held(lake):
     first = load_into(lake, "BTC", "ETH", "kPEPE", days=20)
     assert len(first.venue.asked("candleSnapshot")) == 3

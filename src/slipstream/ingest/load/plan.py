@@ -2,6 +2,9 @@
 
 Bars are hourly as far as the venue reaches: it keeps the newest 5000 of each length, 208 days of hours. Further back,
 bars of the length asked for extend the past (4h reaches 2.3 years, 1d 13 years), wherever it is not held as hours.
+
+A plan asks for what is missing, or, to mend values, for the whole range again. Hours that have left the venue's reach
+cannot be asked for again; they stay as they are, and longer bars are not stored beside them.
 """
 
 from __future__ import annotations
@@ -11,10 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from slipstream.core.panel import HOUR_MS
+from slipstream.core.panel import HOUR_MS, IntArray
 from slipstream.ingest.load.spans import Held, Span, missing_bars, missing_settlements, whole_bars, with_the_newest_held
 from slipstream.lake.datasets import INTERVAL_MS
 from slipstream.venues.hyperliquid.limits import MAX_BARS, Requests, plan_candles, plan_funding
+
+_NONE: IntArray = np.empty(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -87,21 +92,31 @@ def wanted(interval: str, start_ms: int, end_ms: int, now_ms: int, *, kept_bars:
     return Wanted(interval, start_ms // step * step, min(end_ms, now_ms) // fine * fine, now_ms, kept_bars)
 
 
-def plan_coin(coin: str, asked: Wanted, held: Held, costs: Costs = HYPERLIQUID) -> CoinPlan:
-    """What is missing of one coin, and what asking for it costs."""
+def plan_coin(coin: str, asked: Wanted, held: Held, costs: Costs = HYPERLIQUID, *, refetch: bool = False) -> CoinPlan:
+    """What is missing of one coin, and what asking for it costs.
+
+    Args:
+        coin: case-sensitive name.
+        asked: the load asked for.
+        held: what the lake has of that range.
+        costs: what the venue charges.
+        refetch: ask for the whole range as if nothing of it were held.
+    """
     base = asked.base_interval
     base_start = max(asked.start_ms, asked.reach_ms)
-    missing = missing_bars(held.opens(base, coin), base_start, asked.end_ms, base)
-    bars = [(base, span) for span in with_the_newest_held(missing, held.opens(base, coin), base)]
+    have = held.opens(base, coin)
+    recent = _NONE if refetch else have
+    missing = missing_bars(recent, base_start, asked.end_ms, base)
+    bars = [(base, span) for span in with_the_newest_held(missing, recent, base)]
     older = asked.interval
     if INTERVAL_MS[older] > INTERVAL_MS[base] and asked.start_ms < base_start:
         step = INTERVAL_MS[older]
         until = -(-base_start // step) * step
-        known = np.union1d(held.opens(older, coin), whole_bars(held.opens(base, coin), base, older))
+        known = np.union1d(_NONE if refetch else held.opens(older, coin), whole_bars(have, base, older))
         bars += [(older, span) for span in missing_bars(known, asked.start_ms, until, older)]
     first_hour = -(-asked.start_ms // HOUR_MS) * HOUR_MS
     last_hour = asked.end_ms // HOUR_MS * HOUR_MS
-    settlements = missing_settlements(held.stamps(coin), first_hour, last_hour)
+    settlements = missing_settlements(_NONE if refetch else held.stamps(coin), first_hour, last_hour)
     cost = sum((costs.bars(span.start_ms, span.end_ms, length) for length, span in bars), Requests())
     cost = sum((costs.settlements(span.start_ms, span.end_ms - HOUR_MS) for span in settlements), cost)
     return CoinPlan(coin, tuple(bars), settlements, cost, held.since.get(coin))

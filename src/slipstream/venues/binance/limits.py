@@ -7,6 +7,10 @@ before live use.
 
 from __future__ import annotations
 
+BEGINNING_MS = 1_567_296_000_000
+"""2019-09-01 UTC, Unix ms. USD-M futures opened in that month, so no candle or settlement can be older: a load never
+asks for more."""
+
 VENUE_WEIGHT_PER_MINUTE = 2400
 WEIGHT_PER_MINUTE = 1800
 """What we use of it."""

@@ -12,6 +12,10 @@ from slipstream.venues.wire_frames import HOUR_MS, interval_ms
 
 CHECKED_ON = "2026-11-22"
 
+BEGINNING_MS = 1_672_531_200_000
+"""2023-01-01 UTC, Unix ms. The venue opened in the course of that year, so no candle or settlement can be older: a
+load never asks for more. A round date before the opening, so that being a few weeks off costs nothing."""
+
 VENUE_WEIGHT_PER_MINUTE = 1200
 """Weight one address of the internet may use in a minute."""
 WEIGHT_PER_MINUTE = 900
