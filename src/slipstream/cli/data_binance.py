@@ -88,16 +88,17 @@ async def _pull(wish: _Wish) -> int:
         if asked.start_ms >= asked.end_ms:
             raise UsageError("the start lies at or after the end; nothing to load")
         lake = Lake.open(wish.lake, create=True)
-        before = held_in(lake, asked.start_ms, asked.end_ms)
-        plans = [plan_coin(coin, asked, before, BINANCE, refetch=wish.refetch) for coin in wish.coins]
-        cost = total(plans)
-        if not wish.json:
-            if begins.clamped:
-                _say(clamped_line(begins.start_ms))
-            _say(f"about {cost.count:,} requests, weight {cost.weight:,}")
-        with lake.lock(), Display(plans, clock, quiet=wish.json) as watcher:
-            missing = [plan for plan in plans if not plan.empty]
-            report = await load(BinanceSource(client), lake, missing, clock=clock, watcher=watcher)
+        with lake.lock():
+            before = held_in(lake, asked.start_ms, asked.end_ms)
+            plans = [plan_coin(coin, asked, before, BINANCE, refetch=wish.refetch) for coin in wish.coins]
+            cost = total(plans)
+            if not wish.json:
+                if begins.clamped:
+                    _say(clamped_line(begins.start_ms))
+                _say(f"about {cost.count:,} requests, weight {cost.weight:,}")
+            with Display(plans, clock, quiet=wish.json) as watcher:
+                missing = [plan for plan in plans if not plan.empty]
+                report = await load(BinanceSource(client), lake, missing, clock=clock, watcher=watcher)
     after = held_in(lake, asked.start_ms, asked.end_ms)
     rows = {
         coin: {

@@ -71,7 +71,7 @@ def dense(
         and is not recorded.
     """
     step = bar_hours * HOUR_MS
-    traded, pre_listing = _without_pre_listing(bars)
+    traded, pre_listing = without_pre_listing(bars)
     coins = tuple(sorted(set().union(*(piece["coin"].unique().to_list() for piece in traded))))
     placed = [_placed(piece, coins, step) for piece in traded]
     first = min((int(slot.min()) for slot, _ in placed if len(slot)), default=0)
@@ -115,7 +115,7 @@ def _placed(piece: pl.DataFrame, coins: tuple[str, ...], step_ms: int) -> tuple[
     return slot, np.repeat(code.astype(np.int64), runs.struct["len"].to_numpy())
 
 
-def _without_pre_listing(pieces: Sequence[pl.DataFrame]) -> tuple[list[pl.DataFrame], dict[str, int]]:
+def without_pre_listing(pieces: Sequence[pl.DataFrame]) -> tuple[list[pl.DataFrame], dict[str, int]]:
     """The rows from each coin's first trade on, and how many before it were left out."""
     flat = (pl.col("open") == pl.col("close")) & (pl.col("high") == pl.col("low"))
     silent = (flat & (pl.col("volume") == 0.0)).fill_null(value=False)

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import os
-import uuid
 from pathlib import Path
 
 
-def write_whole(file: Path, content: bytes) -> None:
+def write_whole(file: Path, content: bytes, *, draft: Path | None = None) -> None:
     """Put a file in place under its name: written beside it, synced, renamed, and the rename synced.
 
     Args:
         file: in a folder that is there.
         content: all of it.
+        draft: what it is called until then. The default is always the same, so what a killed writer leaves is written
+            over by the next; writers that may work on one file at the same time need names of their own.
 
     Raises:
         OSError: the disk refused; what was there before is untouched.
     """
-    # threads of a process, and processes of the same number in two containers, may write the same file
-    draft = file.with_name(f".{file.name}.{uuid.uuid4().hex}.draft")
+    draft = file.with_name(f".{file.name}.new") if draft is None else draft
     try:
         write_synced(draft, content)
         draft.replace(file)

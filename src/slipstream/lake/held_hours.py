@@ -20,7 +20,7 @@ import polars as pl
 from slipstream.core.panel import HOUR_MS, FloatArray, IntArray
 from slipstream.core.settlements import missing_settlements_marked
 from slipstream.errors import DataError
-from slipstream.lake.alignment import _without_pre_listing
+from slipstream.lake.alignment import without_pre_listing
 from slipstream.lake.datasets import BARS, FUNDING, INTERVAL_MS, Dataset
 from slipstream.lake.panel_file import read_panel_file
 from slipstream.lake.parts import DamagedPart, Part, decode
@@ -135,7 +135,7 @@ def held_hours(bars: Sequence[pl.DataFrame], settlements: Sequence[pl.DataFrame]
         raise DataError(
             f"bars of {', '.join(sorted(strange))} are held, which is no known length; take those files out"
         )
-    pieces, pre_listing = _without_pre_listing(bars)
+    pieces, pre_listing = without_pre_listing(bars)
     opened: dict[str, dict[str, list[pl.DataFrame]]] = {}
     for piece in pieces:
         for interval, rows in _by_length(piece):

@@ -20,7 +20,7 @@ import polars as pl
 
 from slipstream.core.panel import HOUR_MS, BoolArray, FloatArray, IntArray, utc
 from slipstream.errors import DataError, UsageError
-from slipstream.lake.alignment import _without_pre_listing
+from slipstream.lake.alignment import without_pre_listing
 from slipstream.lake.datasets import TIME
 
 PRICES = ("open", "high", "low", "close")
@@ -184,7 +184,7 @@ def _require_grid(rows: pl.DataFrame, what: str, base_ms: int) -> None:
 def _listed(pieces: list[pl.DataFrame], traded_since: Mapping[str, int]) -> tuple[list[pl.DataFrame], dict[str, int]]:
     """Rows without those from before a coin's first trade; from ``traded_since`` on, all are kept."""
     if not traded_since:
-        return _without_pre_listing(pieces) if pieces else ([], {})
+        return without_pre_listing(pieces) if pieces else ([], {})
     since = pl.col("coin").replace_strict(
         pl.Series(list(traded_since), dtype=pl.String),
         pl.Series(list(traded_since.values()), dtype=pl.Int64),
@@ -192,7 +192,7 @@ def _listed(pieces: list[pl.DataFrame], traded_since: Mapping[str, int]) -> tupl
         return_dtype=pl.Int64,
     )
     known = (pl.col("ts").dt.timestamp("ms") >= since).fill_null(value=False)
-    early, dropped = _without_pre_listing([piece.filter(~known) for piece in pieces]) if pieces else ([], {})
+    early, dropped = without_pre_listing([piece.filter(~known) for piece in pieces]) if pieces else ([], {})
     both = [
         first if first.height == piece.height else _ordered(pl.concat([first, piece.filter(known)]))
         for first, piece in zip(early, pieces, strict=True)

@@ -13,6 +13,7 @@ import errno
 import fcntl
 import os
 import re
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -114,7 +115,8 @@ class Place:
             return
         target = self.folder / name
         make_folders(target.parent)
-        write_whole(target, content)
+        # threads of a process, and processes of the same number in two containers, may write the same part
+        write_whole(target, content, draft=target.with_name(f".{target.name}.{uuid.uuid4().hex}.draft"))
 
     def copy(self, name: str, to: str) -> None:
         """Keep a second copy of an object under another name; an existing one stays.

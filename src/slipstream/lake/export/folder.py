@@ -256,7 +256,7 @@ class ExportFolder:
         self.place.mkdir(parents=True, exist_ok=True)
         held = [entry.name for entry in self.place.iterdir()]
         for name in held:
-            if name.startswith(".") and name.endswith((".new", ".draft")):
+            if name.startswith(".") and name.endswith(".new"):
                 (self.place / name).unlink(missing_ok=True)
         return NamesTaken(name for name in held if not name.startswith("."))
 
