@@ -11,6 +11,7 @@ is usually delivered (packed about five to one, 200 MB of text are 40 MB on the 
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import sys
@@ -92,6 +93,10 @@ def line_by_line(loads: Callable[[bytes], dict]) -> Callable[[bytes, int], MidBa
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], epilog="archive_parse.py has no flags: it takes half a minute"
+    )
+    parser.parse_args()
     """Print MB of text per second, best of some rounds, and ratios to pandas."""
     if not RECORDING.is_file():
         sys.exit(f"real recordings are absent: expected {RECORDING}")
