@@ -93,11 +93,11 @@ def line_by_line(loads: Callable[[bytes], dict]) -> Callable[[bytes, int], MidBa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__.splitlines()[0], epilog="archive_parse.py has no flags: it takes half a minute"
-    )
-    parser.parse_args()
     """Print MB of text per second, best of some rounds, and ratios to pandas."""
+    about = (__doc__ or "").splitlines()[0]
+    argparse.ArgumentParser(
+        description=about, epilog="archive_parse.py has no flags; it takes half a minute"
+    ).parse_args()
     if not RECORDING.is_file():
         sys.exit(f"real recordings are absent: expected {RECORDING}")
     packed, text, open_ms = archive_object()
