@@ -96,22 +96,21 @@ def choice(*keys: Key) -> Reader:
     return read
 
 
-def either(plain: Reader, other: Reader) -> Reader:
-    """What ``plain`` reads if the value is no text and no object, or is text that ``plain`` is for; else ``other``."""
+def either(kind: type, plain: Reader, other: Reader) -> Reader:
+    """What ``plain`` reads if the value is a ``kind``, else what ``other`` does."""
 
     def read(value: object, where: str) -> object:
-        first = isinstance(value, str) if plain is text else isinstance(value, int)
-        return (plain if first else other)(value, where)
+        return (plain if isinstance(value, kind) else other)(value, where)
 
     return read
 
 
-def many(element: Reader) -> Reader:
-    """An array of ``element``."""
+def many(element: Reader, most: int = _MOST) -> Reader:
+    """An array of at most ``most`` of ``element``."""
 
     def read(value: object, where: str) -> object:
-        if not isinstance(value, list | tuple) or len(value) > _MOST:
-            raise MalformedAction(f"{where} must be a list of at most {_MOST} elements; it is {shown(value)}")
+        if not isinstance(value, list | tuple) or len(value) > most:
+            raise MalformedAction(f"{where} must be a list of at most {most} elements; it is {shown(value)}")
         return [element(member, f"{where}[{index}]") for index, member in enumerate(value)]
 
     return read
@@ -166,6 +165,6 @@ def hex_number(value: object, where: str) -> str:
     return hex(int(found[1], 16))
 
 
-def anything(value: object, where: str) -> object:
+def anything(value: object, _where: str) -> object:
     """A value whose form is not known here, unchanged."""
     return value

@@ -1,8 +1,8 @@
 """Which keys an action has and in which order, and the hash its signature is taken over.
 
-The venue hashes msgpack bytes of an action, and msgpack keeps the order of keys, so the order is part of what is signed.
-The venue rebuilds the bytes from its own parse: keys in its order, decimals without trailing zeros, addresses in lower
-case, unknown keys left out. :func:`canonical_action` does the same; :func:`action_hash` hashes what it is given.
+The venue hashes msgpack bytes of an action, and msgpack keeps the order of keys, so the order is part of what is
+signed. The venue rebuilds the bytes from its own parse: keys in its order, decimals without trailing zeros, addresses
+in lower case, unknown keys left out. :func:`canonical_action` does the same; :func:`action_hash` hashes what it gets.
 
 Sources: the official Python SDK's signing rules; key order of nktkas/hyperliquid 0.33.3, checked on 2026-11-22 against
 requests of six clients and captures the venue accepted. Actions with variants (deploying coins, validators) are not in
@@ -17,7 +17,8 @@ from typing import Final
 import msgspec
 
 from slipstream.venues.hyperliquid.action_forms import (
-    Form,
+    Reader,
+    Record,
     address,
     anything,
     choice,
@@ -39,6 +40,8 @@ from slipstream.venues.hyperliquid.signing_errors import MalformedAction
 from slipstream.venues.hyperliquid.typed_data import USER_SIGNED, TypedAction
 
 MULTI_SIG: Final = "multiSig"
+MOST_SIGNATURES: Final = 10
+"""Signatures inside a multi-signature action: the venue lets ten users be authorised, and each costs a recovery."""
 _UINT64: Final = 2**64
 _DEEPEST: Final = 12
 """Levels of nesting; the deepest action, a multi-signature order, has nine."""
@@ -58,7 +61,7 @@ _ORDER: Final = record(
     ),
     may("c", cloid),
 )
-_OID: Final = either(integer, cloid)
+_OID: Final = either(int, integer, cloid)
 _TWAP: Final = record(
     need("a", integer), need("b", flag), need("s", decimal), need("r", flag), need("m", integer), need("t", flag)
 )
@@ -69,7 +72,7 @@ _BUILDER: Final = record(need("b", address), need("f", integer))
 
 # Behind each action: may it name a vault or sub-account to act for? agentSendAsset keeps its texts as they were sent,
 # like the user-signed action it mirrors: the venue recovered the right signer over a checksummed destination.
-_L1: Final[Mapping[str, tuple[Form, bool]]] = {
+_L1: Final[Mapping[str, tuple[Record, bool]]] = {
     "activateOutcomeDeployer": (record(need("isDeactivate", flag)), False),
     "agentEnableDexAbstraction": (record(), False),
     "agentSendAsset": (
@@ -101,7 +104,7 @@ _L1: Final[Mapping[str, tuple[Form, bool]]] = {
     "order": (
         record(
             need("orders", many(_ORDER)),
-            may("grouping", either(text, record(need("p", integer)))),
+            may("grouping", either(str, text, record(need("p", integer)))),
             may("builder", _BUILDER),
         ),
         True,
@@ -144,6 +147,11 @@ L1_ACTIONS: Final = frozenset(_L1)
 """The ``type`` of every L1 action whose canonical order is known."""
 
 
+def knows(action_type: str) -> bool:
+    """Whether the canonical order of an action is known."""
+    return action_type in _L1 or action_type in _USER_SIGNED or action_type == MULTI_SIG
+
+
 def takes_vault_address(action_type: str) -> bool:
     """Whether an action may act for a vault or sub-account named in the envelope."""
     return action_type in _L1 and _L1[action_type][1]
@@ -165,7 +173,6 @@ def canonical_action(action: object) -> dict[str, object]:
         MalformedAction: a key is missing or of a wrong type (named), or no order is known for its ``type``.
     """
     action_type = type_of(action)
-    assert isinstance(action, Mapping)  # noqa: S101 - type_of has refused anything else
     return {"type": action_type, **_form(action_type)(action, action_type)}
 
 
@@ -181,7 +188,9 @@ def type_of(action: object) -> str:
     return named
 
 
-def action_hash(action: object, nonce: int, vault_address: str | None = None, expires_after: int | None = None) -> bytes:
+def action_hash(
+    action: object, nonce: int, vault_address: str | None = None, expires_after: int | None = None
+) -> bytes:
     """The 32-byte hash of an action exactly as it is given, keys in their present order; the connection id of L1.
 
     Args:
@@ -203,37 +212,36 @@ def action_hash(action: object, nonce: int, vault_address: str | None = None, ex
     return keccak256(b"".join((packed, _uint64(nonce, "nonce"), account, expiry)))
 
 
-def _form(action_type: str) -> Form:
+def _form(action_type: str) -> Record:
     if action_type in _L1:
         return _L1[action_type][0]
-    if action_type in USER_SIGNED:
-        return _user_signed(USER_SIGNED[action_type])
+    if action_type in _USER_SIGNED:
+        return _USER_SIGNED[action_type]
     if action_type == MULTI_SIG:
         return _MULTI_SIG_FORM
     raise MalformedAction(f"the order of keys of action {shown(action_type)} is not known")
 
 
-def _user_signed(kind: TypedAction) -> Form:
-    """Order of a user-signed action; it matters only inside a multi-signature action, which is hashed as msgpack."""
+def _user_signed(kind: TypedAction) -> Record:
     absent = dict(kind.absent)
-    forms: dict[str, Form] = {"string": text, "bytes": text, "address": address, "bool": flag}
-    fields = (
-        otherwise(name, forms.get(form, integer), absent[name]) if name in absent else need(name, forms.get(form, integer))
-        for name, form in kind.fields
-    )
+    forms: dict[str, Reader] = {"string": text, "bytes": text, "address": address, "bool": flag}
+    readers = ((name, forms.get(form, integer)) for name, form in kind.fields)
+    fields = (otherwise(name, read, absent[name]) if name in absent else need(name, read) for name, read in readers)
     return record(need("signatureChainId", text), need("hyperliquidChain", text), *fields)
 
 
-def _inner(action: object, where: str) -> object:
+def _wrapped(action: object, where: str) -> object:
     if type_of(action) == MULTI_SIG:
         raise MalformedAction(f"{where} is a multi-signature action itself; it cannot be wrapped twice")
     return canonical_action(action)
 
 
+# their order matters only inside a multi-signature action, which is hashed as msgpack
+_USER_SIGNED: Final[Mapping[str, Record]] = {name: _user_signed(kind) for name, kind in USER_SIGNED.items()}
 _MULTI_SIG_FORM: Final = record(
     need("signatureChainId", text),
-    need("signatures", many(record(need("r", hex_number), need("s", hex_number), need("v", integer)))),
-    need("payload", record(need("multiSigUser", address), need("outerSigner", address), need("action", Form(_inner)))),
+    need("signatures", many(record(need("r", hex_number), need("s", hex_number), need("v", integer)), MOST_SIGNATURES)),
+    need("payload", record(need("multiSigUser", address), need("outerSigner", address), need("action", _wrapped))),
 )
 
 
@@ -253,9 +261,11 @@ def _refuse_unhashable(value: object, where: str, depth: int) -> None:
         for key, member in value.items():
             if type(key) is not str:
                 raise MalformedAction(f"{where} has the key {shown(key)}; keys must be text")
-            _refuse_unhashable(member, key, depth + 1)
+            _refuse_unhashable(member, key if key.isidentifier() and len(key) <= 40 else where, depth + 1)
     elif isinstance(value, list | tuple):
         for member in value:
             _refuse_unhashable(member, where, depth + 1)
     else:
-        raise MalformedAction(f"{where} is {shown(value)}, a {kind.__name__}; only text, whole numbers and booleans are signed")
+        raise MalformedAction(
+            f"{where} is {shown(value)}, a {kind.__name__}; only text, whole numbers and booleans are signed"
+        )

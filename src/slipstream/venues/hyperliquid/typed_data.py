@@ -122,12 +122,12 @@ def user_signed_digest(
     Raises:
         MalformedAction: a field is missing or is not of its type; the field is named.
     """
-    members = (action, dict(zip((name for name, _ in _MULTI_SIG_FIELDS), multi_sig or (), strict=False)))
-    fields = (("hyperliquidChain", "string"), *(_MULTI_SIG_FIELDS if multi_sig else ()), *kind.fields)
+    several = {} if multi_sig is None else {"payloadMultiSigUser": multi_sig[0], "outerSigner": multi_sig[1]}
+    given = {**action, **several}
     absent = dict(kind.absent)
     encoded = [_type_hash(kind, multi_sig is not None)]
-    for name, form in fields:
-        value = members[1].get(name, members[0].get(name))
+    for name, form in _fields(kind, multi_sig is not None):
+        value = given.get(name)
         if value is None:
             value = absent.get(name)
         if value is None:
@@ -159,26 +159,20 @@ def domain_separator(name: str, chain: int) -> bytes:
 
 @lru_cache(maxsize=64)
 def _type_hash(kind: TypedAction, multi_sig: bool) -> bytes:
-    fields = (("hyperliquidChain", "string"), *(_MULTI_SIG_FIELDS if multi_sig else ()), *kind.fields)
-    members = ",".join(f"{form} {name}" for name, form in fields)
+    members = ",".join(f"{form} {name}" for name, form in _fields(kind, multi_sig))
     return keccak256(f"HyperliquidTransaction:{kind.name}({members})".encode())
+
+
+def _fields(kind: TypedAction, multi_sig: bool) -> Fields:
+    return (("hyperliquidChain", "string"), *(_MULTI_SIG_FIELDS if multi_sig else ()), *kind.fields)
 
 
 def _string(value: object, name: str) -> bytes:
     if not isinstance(value, str):
         raise MalformedAction(f"{name} must be text; it is {shown(value)}")
-    return keccak256(utf8(value, name))
-
-
-def utf8(text: str, name: str) -> bytes:
-    """Bytes of a text.
-
-    Raises:
-        MalformedAction: it holds half of a surrogate pair, which JSON can carry and no encoding can.
-    """
     try:
-        return text.encode()
-    except UnicodeEncodeError as problem:
+        return keccak256(value.encode())
+    except UnicodeEncodeError as problem:  # half of a surrogate pair, which JSON can carry
         raise MalformedAction(f"{name} holds half a character, which cannot be encoded") from problem
 
 
