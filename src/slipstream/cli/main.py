@@ -24,7 +24,7 @@ app.command(
     name="calibrate-costs",
     help="Half-spread and impact per coin from recorded books.",
 )
-app.command("slipstream.cli.data:data", name="data", help="Market data at rest: import, status, check, export.")
+app.command("slipstream.cli.data:data", name="data", help="Market data: load, record, check, mend, hand on.")
 app.command("slipstream.cli.research:research", name="research", help="From bars to factors and models.")
 app.command("slipstream.cli.new_strategy:new_strategy", name="new-strategy", help="Scaffold a strategy that passes.")
 
