@@ -285,7 +285,7 @@ def coverage_section(result: FederationResult, coins: tuple[CoinCoverage, ...]) 
             funding_missing=number(coin.funding_missing),
             ends_early=coin.ends_early,
             closed_positions=closed.get(coin.coin, 0),
-            remarkable=coin.ends_early or coin.gap_bars > 0 or coin.funding_missing > 0 or coin.coin in closed,
+            remarkable=coin.ends_early or coin.gap_bars > 0 or coin.funding_missing > 1 or coin.coin in closed,
         )
         for coin in coins
     ]
