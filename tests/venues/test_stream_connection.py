@@ -208,6 +208,7 @@ def test_a_venue_that_drops_everyone_at_once_is_not_taken_for_an_unknown_coin():
         await at.until(lambda: len(at.heard.downs) >= 8, step_s=1.0)
         at.server.manners.closes_at_once = False
         await at.until(lambda: at.server.subscribed(2))
+        assert not at.task.done(), "the stream goes on"
 
     def dropping(server: LocalStream) -> None:
         server.manners.closes_at_once = True
@@ -225,6 +226,7 @@ def test_a_coin_that_was_accepted_before_is_never_refused_later():
         await at.until(lambda: len(at.heard.downs) >= 12, step_s=1.0)
         at.server.manners.closes_at_once = False
         await at.until(lambda: at.server.subscribed(2))
+        assert not at.task.done(), "the stream goes on"
 
     scene(test)
 
