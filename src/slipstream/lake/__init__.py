@@ -17,7 +17,7 @@ from slipstream.errors import DataError, UsageError
 if TYPE_CHECKING:
     from slipstream.lake.alignment import Aligned
 
-__all__ = ["load_aligned", "load_panel"]
+__all__ = ["load_panel"]
 
 
 def load_panel(
@@ -51,13 +51,13 @@ def load_panel(
         DataError: the data cannot be used; one line names file, row and remedy.
         UsageError: a coin is unknown, or no row is left between start and end.
     """
-    panel = load_aligned(path, bar_hours=bar_hours, coins=coins, rule=rule, now_ms=now_ms).panel
+    panel = _aligned(path, bar_hours=bar_hours, coins=coins, rule=rule, now_ms=now_ms).panel
     if not panel.rows:
         raise DataError(f"{path}: no coin has traded in any hour; download the data again")
     return _between(panel, start_ms, end_ms, path)
 
 
-def load_aligned(
+def _aligned(
     path: str | Path,
     *,
     bar_hours: int = 1,
